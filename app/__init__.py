@@ -1,0 +1,1 @@
+"""DEFINE: what users type."""

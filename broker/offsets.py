@@ -1,0 +1,103 @@
+"""Which delivered records of one partition are finished: pure state, no Kafka.
+
+Records finish in any order, and offsets have holes (transaction markers, compaction), so progress
+is kept in delivery order: `position` is one past the last record delivered, and everything below it
+is finished but for the offsets listed as unfinished. The watermark, which is what a commit may
+claim, is the first unfinished offset. At most about a thousand records are unfinished at a time
+(the caller stops taking more), so the list always fits the commit's metadata; what is finished
+never needs room, however far ahead it runs.
+
+Invariants (`tests/unit/test_offsets.py` checks them against a naive model):
+- an offset below the watermark is finished, for good;
+- the watermark never goes back;
+- a tracker rebuilt from a commit says of every record what the committing one would have said.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one commit says of a partition.
+
+    Args:
+        watermark: the committed offset: everything below it is finished.
+        position: one past the last offset delivered, at least `watermark`.
+        unfinished: offsets in [watermark, position) that are not finished, ascending.
+        horizon: no record at or above it was given out when this was committed.
+    """
+
+    watermark: int
+    position: int
+    unfinished: tuple[int, ...] = ()
+    horizon: int = 0
+
+    @classmethod
+    def at(cls, offset: int) -> "Progress":
+        """Nothing delivered yet, nothing given out: where a new group starts."""
+        return cls(watermark=offset, position=offset, horizon=offset)
+
+
+@dataclass(slots=True)
+class Tracker:
+    """The progress of one partition while this process owns it. Not thread-safe.
+
+    Build one with `Tracker.resume`.
+    """
+
+    position: int
+    _unfinished: dict[int, None] = field(default_factory=dict)
+    _owed: deque[int] = field(default_factory=deque)
+    """Unfinished in the commit we resumed from, and not delivered to us yet; ascending."""
+
+    @classmethod
+    def resume(cls, progress: Progress) -> "Tracker":
+        """Continues where a commit left off."""
+        return cls(progress.position, dict.fromkeys(progress.unfinished), deque(progress.unfinished))
+
+    def deliver(self, offset: int) -> bool:
+        """Notes a record that Kafka delivered; False if it is finished or in hand already."""
+        self._forget_vanished(offset)
+        if self._owed and self._owed[0] == offset:
+            self._owed.popleft()
+            return True
+        if offset < self.position:
+            return False
+        self.position = offset + 1
+        self._unfinished[offset] = None
+        return True
+
+    def finish(self, offset: int) -> None:
+        """Notes that a delivered record needs nothing more; harmless to repeat."""
+        self._unfinished.pop(offset, None)
+
+    @property
+    def watermark(self) -> int:
+        """The offset that a commit may claim: all below it are finished."""
+        return next(iter(self._unfinished), self.position)
+
+    @property
+    def unfinished(self) -> tuple[int, ...]:
+        """Delivered (or owed) offsets that are not finished, ascending."""
+        return tuple(self._unfinished)
+
+    @property
+    def pending(self) -> int:
+        """How many offsets are not finished."""
+        return len(self._unfinished)
+
+    @property
+    def gap(self) -> int:
+        """How many offsets lie between the watermark and the position."""
+        return self.position - self.watermark
+
+    def progress(self, horizon: int) -> Progress:
+        """What to commit now."""
+        return Progress(self.watermark, self.position, self.unfinished, horizon)
+
+    def _forget_vanished(self, offset: int) -> None:
+        # Kafka delivers in ascending order: what was owed below this offset is not in the log any
+        # more (retention, compaction), and would hold the watermark for ever.
+        while self._owed and self._owed[0] < offset:
+            self._unfinished.pop(self._owed.popleft(), None)

@@ -1,0 +1,39 @@
+"""A Kafka record as plain data, so that nothing above this package sees the client's classes."""
+
+from dataclasses import dataclass
+
+from taskstream.core.envelope import Header
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it was read.
+
+    Args:
+        topic: its topic.
+        partition: its partition.
+        offset: its offset.
+        key: key bytes, None where there are none.
+        value: value bytes, None for a tombstone.
+        headers: in order, repeated names possible.
+        timestamp: seconds since 1970; the broker's append time on our topics.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...]
+    timestamp: float
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it holds."""
+        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
+
+    @property
+    def source(self) -> str:
+        """`topic/partition/offset`."""
+        return f"{self.topic}/{self.partition}/{self.offset}"

@@ -1,0 +1,1 @@
+"""RUN: a record becomes one final state."""

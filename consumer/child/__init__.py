@@ -1,0 +1,1 @@
+"""A child runs user code; it never consumes and never commits."""

@@ -1,0 +1,1 @@
+"""The parent owns Kafka; it never decodes and never imports user code."""

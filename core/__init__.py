@@ -1,0 +1,1 @@
+"""WORDS: the terms everything else is written in. Pure: no I/O, no third-party imports."""

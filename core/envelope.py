@@ -1,0 +1,260 @@
+"""The metadata of a task in Kafka headers: the only file that knows the names "ts-...".
+
+Only `ts-task` is required, so that any Kafka client in any language can publish a task; everything
+else has a default. Headers that are not ours pass through untouched. Reading and writing are exact
+inverses for every envelope (`tests/unit/test_envelope.py`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from taskstream.core.errors import Undecodable
+
+Header = tuple[str, bytes | None]
+
+TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+"""W3C Trace Context and Baggage: replaced on every hop, never appended."""
+
+LOOKUP_HEADER = "ts-lookup"
+GROUP_HEADER = "ts-group"
+HEADER_ROOM_BYTES = 32 * 1024
+"""How much the headers that a hand-off adds may take at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A partition of a topic; in headers `topic/partition`."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Place":
+        """The inverse of `str`. Raises ValueError."""
+        topic, _, partition = text.rpartition("/")
+        if not topic:
+            raise ValueError(f"{text!r} is not topic/partition")
+        return cls(topic, int(partition))
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Why a task is a dead letter, and where its record came from.
+
+    Args:
+        reason: one word for counting: the error's class name, or ours ("Undecodable", "UnknownTask").
+        message: the error's text, cut to what the headers have room for.
+        origin: topic, partition and offset of the record that failed last, `topic/partition/offset`.
+        at: seconds since 1970.
+    """
+
+    reason: str
+    message: str
+    origin: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What the headers of a task say. Times are seconds since 1970 in UTC.
+
+    Args:
+        task: the task's name.
+        id: the task's id; empty only in a foreign record, for the reader to derive.
+        run: 0 for the first publish, +1 for each redrive or replay with the same id.
+        attempt: which try of this run the record asks for; 1 is the first.
+        uncounted: how many of the tries so far don't count (snoozes, waits for a rolling deploy).
+        priority: the priority it was published with.
+        home: the partition of its first hand-off; every later hop goes back to it.
+        group: the consumer group a hand-off is meant for; other groups skip it.
+        due: not to be run before.
+        expires: not to be run after.
+        published: when it was first published.
+        grace: when a worker first met it without knowing its task or schema.
+        lookup: whether a reader must look in the result store before running it.
+        reply_to: the partition that wants its final state.
+        parent: id of the task that published it.
+        root: id of the first task of that chain.
+        replay_of: id of the task that this one repeats under a new id.
+        death: set in dead letters.
+        trace: W3C headers.
+        others: headers that are not ours, in order.
+    """
+
+    task: str
+    id: str = ""
+    run: int = 0
+    attempt: int = 1
+    uncounted: int = 0
+    priority: str | None = None
+    home: Place | None = None
+    group: str | None = None
+    due: float | None = None
+    expires: float | None = None
+    published: float | None = None
+    grace: float | None = None
+    lookup: bool = False
+    reply_to: Place | None = None
+    parent: str | None = None
+    root: str | None = None
+    replay_of: str | None = None
+    death: Death | None = None
+    trace: tuple[Header, ...] = ()
+    others: tuple[Header, ...] = field(default=())
+
+    @property
+    def counted_attempt(self) -> int:
+        """Which try this is in the eyes of the retry policy and of the user."""
+        return self.attempt - self.uncounted
+
+    def next_attempt(
+        self, *, due: float, counts: bool = True, grace: float | None = None
+    ) -> "Envelope":
+        """The envelope of the hand-off that asks for one more try at `due`."""
+        return replace(
+            self,
+            attempt=self.attempt + 1,
+            uncounted=self.uncounted + (not counts),
+            due=due,
+            grace=grace,
+            lookup=True,
+            death=None,
+        )
+
+
+def write(envelope: Envelope) -> list[Header]:
+    """The envelope as Kafka headers; what has its default is left out."""
+    headers: list[Header] = [("ts-task", envelope.task.encode())]
+    for name, attribute, default, encode in _TEXTS:
+        value = getattr(envelope, attribute)
+        if value != default:
+            headers.append((name, encode(value)))
+    if envelope.death is not None:
+        headers += [
+            ("ts-dead-reason", envelope.death.reason.encode()),
+            ("ts-dead-message", envelope.death.message.encode()),
+            ("ts-dead-origin", envelope.death.origin.encode()),
+            ("ts-dead-at", _encode_time(envelope.death.at)),
+        ]
+    headers += envelope.trace
+    headers += envelope.others
+    return headers
+
+
+def read(headers: Iterable[Header]) -> Envelope:
+    """The envelope in a record's headers.
+
+    Raises:
+        Undecodable: `ts-task` is missing, or one of our headers is not what it should be; names it.
+    """
+    fields: dict[str, Any] = {}
+    death: dict[str, str] = {}
+    trace: list[Header] = []
+    others: list[Header] = []
+    for name, value in headers:
+        reader = _READERS.get(name)
+        if reader is not None:
+            attribute, decode = reader
+            try:
+                fields[attribute] = decode((value or b"").decode())
+            except ValueError as error:
+                raise Undecodable(f"header {name} is {value!r}: {error}") from error
+        elif name in TRACE_HEADERS:
+            trace.append((name, value))
+        elif name in _DEATH:
+            death[_DEATH[name]] = (value or b"").decode(errors="replace")
+        else:
+            others.append((name, value))
+    if "task" not in fields:
+        raise Undecodable("header ts-task is missing, and the topic is not bound to a task")
+    if "reason" in death:
+        fields["death"] = Death(
+            death["reason"],
+            death.get("message", ""),
+            death.get("origin", ""),
+            float(death.get("at") or 0),
+        )
+    return Envelope(**fields, trace=tuple(trace), others=tuple(others))
+
+
+def find(headers: Sequence[Header], name: str) -> bytes | None:
+    """The value of the last header of that name, as Kafka clients agree."""
+    for header, value in reversed(headers):
+        if header == name:
+            return value
+    return None
+
+
+def _encode_time(seconds: float) -> bytes:
+    return f"{seconds:.6f}".encode()
+
+
+def _encode_text(value: object) -> bytes:
+    return str(value).encode()
+
+
+def _encode_flag(value: object) -> bytes:
+    return b"1" if value else b"0"
+
+
+def _decode_flag(text: str) -> bool:
+    return text == "1"
+
+
+def _decode_count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise ValueError("must not be negative")
+    return count
+
+
+# (header, attribute, default, encode); the order is that of the record.
+_TEXTS: tuple[tuple[str, str, Any, Any], ...] = (
+    ("ts-id", "id", "", str.encode),
+    ("ts-run", "run", 0, _encode_text),
+    ("ts-attempt", "attempt", 1, _encode_text),
+    ("ts-uncounted", "uncounted", 0, _encode_text),
+    ("ts-priority", "priority", None, _encode_text),
+    ("ts-home", "home", None, _encode_text),
+    (GROUP_HEADER, "group", None, _encode_text),
+    ("ts-due", "due", None, _encode_time),
+    ("ts-expires", "expires", None, _encode_time),
+    ("ts-published", "published", None, _encode_time),
+    ("ts-grace", "grace", None, _encode_time),
+    (LOOKUP_HEADER, "lookup", False, _encode_flag),
+    ("ts-reply-to", "reply_to", None, _encode_text),
+    ("ts-parent", "parent", None, _encode_text),
+    ("ts-root", "root", None, _encode_text),
+    ("ts-replay-of", "replay_of", None, _encode_text),
+)
+
+_READERS: dict[str, tuple[str, Any]] = {
+    "ts-task": ("task", str),
+    "ts-id": ("id", str),
+    "ts-run": ("run", _decode_count),
+    "ts-attempt": ("attempt", _decode_count),
+    "ts-uncounted": ("uncounted", _decode_count),
+    "ts-priority": ("priority", str),
+    "ts-home": ("home", Place.parse),
+    GROUP_HEADER: ("group", str),
+    "ts-due": ("due", float),
+    "ts-expires": ("expires", float),
+    "ts-published": ("published", float),
+    "ts-grace": ("grace", float),
+    LOOKUP_HEADER: ("lookup", _decode_flag),
+    "ts-reply-to": ("reply_to", Place.parse),
+    "ts-parent": ("parent", str),
+    "ts-root": ("root", str),
+    "ts-replay-of": ("replay_of", str),
+}
+
+_DEATH = {
+    "ts-dead-reason": "reason",
+    "ts-dead-message": "message",
+    "ts-dead-origin": "origin",
+    "ts-dead-at": "at",
+}

@@ -1,0 +1,122 @@
+"""The settings: one frozen record, and how layers of them become it.
+
+The first layer that names a setting wins; where the layers come from (flags, `App(...)`,
+environment, files) is told by `taskstream.app.configure`, which reads them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, get_type_hints
+
+from taskstream.core.errors import ConfigError
+from taskstream.core.tiers import DAY
+
+EMBEDDED = "embedded"
+"""The value of `bootstrap_servers` that asks for the broker inside the process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set from outside. Times are in seconds.
+
+    Args:
+        bootstrap_servers: Kafka addresses, `host:port,host:port`, or "embedded".
+        cassandra_hosts: Cassandra addresses, `host[:port],…`; empty means no result store.
+        keyspace: Cassandra keyspace of the results.
+        cassandra_datacenter: the driver's local datacenter; empty means that of the first host.
+        otlp_endpoint: where spans and metrics go (OTLP over gRPC); empty means nowhere.
+        schema_registry_url: a Schema Registry instead of the schema topic; empty means the topic.
+        partitions: partitions of each task topic that `init` creates.
+        replication: replication factor that `init` asks for; -1 is the broker's default.
+        result_ttl: how long results are kept.
+        retention: how long task topics keep records; `init` refuses a `result_ttl` below it.
+        publish_timeout: how long `publish` waits for Kafka.
+        unknown_grace: how long an unknown task or schema is put off before it dies.
+        embedded_directory: where the embedded mode keeps its address and results.
+        kafka: options passed untouched to every Kafka client (librdkafka's names).
+        cassandra: options passed untouched to the driver's `Cluster`.
+    """
+
+    bootstrap_servers: str = ""
+    cassandra_hosts: str = ""
+    keyspace: str = "taskstream"
+    cassandra_datacenter: str = ""
+    otlp_endpoint: str = ""
+    schema_registry_url: str = ""
+    partitions: int = 8
+    replication: int = -1
+    result_ttl: float = 7 * DAY
+    retention: float = 7 * DAY
+    publish_timeout: float = 30.0
+    unknown_grace: float = 600.0
+    embedded_directory: str = ""
+    kafka: Mapping[str, Any] = field(default_factory=dict)
+    cassandra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the broker runs inside a process of ours."""
+        return self.bootstrap_servers == EMBEDDED
+
+    def require_broker(self) -> None:
+        """Raises ConfigError where no broker is configured; says both ways out."""
+        if not self.bootstrap_servers:
+            raise ConfigError(
+                "no Kafka is configured: set bootstrap_servers (TASKSTREAM_BOOTSTRAP_SERVERS), start local "
+                'servers with `taskstream up`, or try without any: bootstrap_servers="embedded"'
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Settings from one source.
+
+    Args:
+        source: where they come from, for error messages ("TASKSTREAM_* environment").
+        values: by setting name; text is turned into the setting's type.
+    """
+
+    source: str
+    values: Mapping[str, Any]
+
+
+NAMES = tuple(setting.name for setting in fields(Settings))
+"""The names of all settings."""
+
+
+def resolve(layers: Sequence[Layer]) -> Settings:
+    """Merges layers, the first one that names a setting wins.
+
+    Raises:
+        ConfigError: a name is unknown or a value has the wrong type; says in which source.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.values.items():
+            if name not in _TYPES:
+                raise ConfigError(
+                    f"unknown setting {name!r} in {layer.source}; known are: {', '.join(sorted(_TYPES))}"
+                )
+            if name not in merged and value is not None:
+                merged[name] = _convert(name, value, layer.source)
+    return Settings(**merged)
+
+
+_TYPES = {name: hint for name, hint in get_type_hints(Settings).items() if name in NAMES}
+
+
+def _convert(name: str, value: Any, source: str) -> Any:
+    wanted = _TYPES[name]
+    if wanted not in (str, int, float):
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise ConfigError(f"setting {name} in {source} must be a table of options, not {value!r}")
+    if wanted is str and not isinstance(value, str):
+        if isinstance(value, Sequence):
+            return ",".join(str(part) for part in value)
+        raise ConfigError(f"setting {name} in {source} must be text, not {value!r}")
+    try:
+        return wanted(value)
+    except (TypeError, ValueError) as error:
+        kind = {int: "a whole number", float: "a number of seconds"}[wanted]
+        raise ConfigError(f"setting {name} in {source} must be {kind}, not {value!r}") from error

@@ -1,0 +1,1 @@
+"""PUBLISH: encoded bytes become an acknowledged Kafka record."""

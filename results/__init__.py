@@ -1,0 +1,1 @@
+"""RESULT: where the states of tasks are kept and read."""

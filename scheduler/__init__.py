@@ -1,0 +1,1 @@
+"""LATER: delayed tasks come home when they are due."""

@@ -1,0 +1,1 @@
+"""ENCODE: Python values become Avro bytes and back."""
