@@ -1,0 +1,55 @@
+"""Our own records: what taskstream itself writes to its topics, by the `.avsc` files beside this.
+
+Their schemas are part of the code, known to every reader, so no store is asked and no user code
+runs: a worker's parent may use them. The framing is Avro's single-object encoding, so that any
+other program can read them with those files.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from taskstream.core.errors import Undecodable
+from taskstream.schemas.framing import Fingerprint, parse
+from taskstream.schemas.schema import Schema
+
+
+class Records:
+    """Encodes and decodes our own records. Times are whole microseconds since 1970 in UTC."""
+
+    def __init__(self) -> None:
+        files = resources.files(__package__).iterdir()
+        schemas = [
+            Schema(json.loads(file.read_text("utf-8")))
+            for file in files
+            if file.name.endswith(".avsc")
+        ]
+        self._by_name = {schema.name: schema for schema in schemas}
+        self._by_fingerprint = {schema.fingerprint: schema for schema in schemas}
+
+    @property
+    def schemas(self) -> Mapping[str, Schema]:
+        """The schemas by record name."""
+        return self._by_name
+
+    def encode(self, name: str, fields: Mapping[str, Any]) -> bytes:
+        """The framed value of a record of ours; what it has a default for may be left out."""
+        schema = self._by_name[name]
+        return Fingerprint(schema.fingerprint).prefix + schema.write(fields)
+
+    def decode(self, value: bytes | None) -> tuple[str, dict[str, Any]]:
+        """The name of the record in a value, and its fields.
+
+        Raises:
+            Undecodable: it is none of our records, or one of a version that is not known here.
+        """
+        frame = parse(value)
+        reference = frame.reference
+        if isinstance(reference, Fingerprint):
+            schema = self._by_fingerprint.get(reference.value)
+            if schema is not None:
+                return schema.name, schema.read(frame.body)
+        raise Undecodable(
+            f"none of taskstream's own records has {reference}: is it of another version?"
+        )
