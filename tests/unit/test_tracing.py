@@ -1,0 +1,498 @@
+"""Spans as an exporter sees them, and what passes on where there is none."""
+
+import asyncio
+import importlib
+import inspect
+import pkgutil
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.semconv import attributes as stable
+from opentelemetry.semconv._incubating import attributes as incubating
+from opentelemetry.semconv.schemas import Schemas
+
+from taskstream.core.envelope import TRACE_HEADERS, Header
+from taskstream.core.errors import MissingExtra
+from taskstream.observability import table
+from taskstream.observability.tracing import (
+    ProcessSpan,
+    PublishSpan,
+    process_span,
+    publish_span,
+    setup,
+    store_span,
+)
+
+TRACE_ID = "ab" * 16
+SPAN_ID = "cd" * 8
+INCOMING: tuple[Header, ...] = (
+    ("ts-task", b"charge"),
+    ("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01".encode()),
+    ("tracestate", b"shop=7"),
+    ("baggage", b"tenant=acme"),
+)
+
+
+class Spans:
+    """What was exported, by name."""
+
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        self._exporter = exporter
+
+    def all(self) -> tuple[ReadableSpan, ...]:
+        return self._exporter.get_finished_spans()
+
+    def one(self, name: str) -> ReadableSpan:
+        [span] = [span for span in self.all() if span.name == name]
+        return span
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
+    """A process with an SDK that records everything."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    return Spans(exporter)
+
+
+@pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without an SDK."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+
+
+def publish(
+    *,
+    key: str | None = None,
+    parent: Sequence[Header] | None = None,
+    topic: str = "shop.tasks.high",
+) -> PublishSpan:
+    return publish_span(topic, task="charge", task_id="o-17", key=key, parent=parent)
+
+
+def process(headers: Sequence[Header], *, attempt: int = 1, key: str | None = "k") -> ProcessSpan:
+    return process_span(
+        task="charge", task_id="o-17", run=0, attempt=attempt, topic="shop.tasks.high", partition=3,
+        offset=42, group="shop.tasks.high", key=key, headers=headers, worker="w1",
+    )  # fmt: skip
+
+
+def said(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+def id_of(span: ReadableSpan) -> int:
+    assert span.context is not None
+    return int(span.context.span_id)
+
+
+def parent_of(span: ReadableSpan) -> int | None:
+    return int(span.parent.span_id) if span.parent else None
+
+
+# --- one trace -------------------------------------------------------------------------------------
+
+
+def test_a_retried_task_is_one_trace_without_orphans(spans: Spans) -> None:
+    """Publish, two attempts, their rows and the retry's hand-off hang together as one tree."""
+    published = publish()
+    published.acknowledged(3, 42)
+    first = process(published.headers)
+    first.finish("retrying", ValueError("declined"))
+    store_span(first, keyspace="ts", table="results").finish(20)
+    retried = publish(parent=first.headers, topic="shop.delay.5s")
+    retried.acknowledged(0, 7)
+    second = process(retried.headers, attempt=2)
+    second.finish("succeeded", None)
+    store_span(second.headers, keyspace="ts", table="results").finish(1)
+
+    send, attempt, row, handoff, again, last_row = spans.all()
+    assert [span.name for span in spans.all()] == [
+        "send shop.tasks.high",
+        "process shop.tasks.high",
+        "INSERT results",
+        "send shop.delay.5s",
+        "process shop.tasks.high",
+        "INSERT results",
+    ]
+    assert len({span.context.trace_id for span in spans.all() if span.context}) == 1
+    assert parent_of(send) is None
+    assert parent_of(attempt) == id_of(send)
+    assert parent_of(row) == parent_of(handoff) == id_of(attempt)
+    assert parent_of(again) == id_of(handoff)
+    assert parent_of(last_row) == id_of(again)
+
+
+def test_a_publish_is_a_producer_span_that_its_acknowledgement_ends(spans: Spans) -> None:
+    """It is open until Kafka answers, and then tells partition and offset."""
+    span = publish(key="o-17")
+    assert spans.all() == ()
+    span.acknowledged(3, 42)
+
+    done = spans.one("send shop.tasks.high")
+    assert done.kind is trace.SpanKind.PRODUCER
+    assert said(done) == {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": "shop.tasks.high",
+        "messaging.destination.partition.id": "3",
+        "messaging.kafka.offset": 42,
+        "messaging.kafka.message.key": "o-17",
+        "messaging.message.id": "o-17",
+        "taskstream.task": "charge",
+    }
+    assert done.status.is_unset
+
+
+def test_an_attempt_is_a_consumer_span_linked_to_its_sender(spans: Spans) -> None:
+    """It is the child of the span that sent the record, and links to it, as the conventions ask."""
+    process(INCOMING).finish("succeeded", None)
+
+    done = spans.one("process shop.tasks.high")
+    assert done.kind is trace.SpanKind.CONSUMER
+    assert parent_of(done) == int(SPAN_ID, 16)
+    assert [link.context.span_id for link in done.links] == [int(SPAN_ID, 16)]
+    assert said(done) == {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "shop.tasks.high",
+        "messaging.destination.partition.id": "3",
+        "messaging.kafka.offset": 42,
+        "messaging.kafka.message.key": "k",
+        "messaging.message.id": "o-17",
+        "messaging.consumer.group.name": "shop.tasks.high",
+        "taskstream.task": "charge",
+        "taskstream.run": 0,
+        "taskstream.attempt": 1,
+        "taskstream.worker": "w1",
+        "taskstream.state": "succeeded",
+    }
+
+
+def test_a_record_without_a_trace_starts_one(spans: Spans) -> None:
+    """What a foreign producer sent without context begins its trace at the attempt."""
+    span = process([("ts-task", b"charge")], key=None)
+    span.finish("succeeded", None)
+
+    done = spans.one("process shop.tasks.high")
+    assert parent_of(done) is None
+    assert not done.links
+    assert "messaging.kafka.message.key" not in said(done)
+    assert done.context is not None
+    assert span.trace_id == trace.format_trace_id(done.context.trace_id)
+
+
+@pytest.mark.parametrize(
+    ("system", "own"),
+    [
+        (
+            "cassandra",
+            {"cassandra.consistency.level": "local_quorum", "cassandra.query.idempotent": True},
+        ),
+        ("sqlite", {}),
+    ],
+)
+def test_a_row_is_a_client_span(spans: Spans, system: str, own: Mapping[str, Any]) -> None:
+    """It names the table, and the batch where the row did not go alone."""
+    store_span(INCOMING, keyspace="ts", table="results", system=system).finish(20)
+
+    done = spans.one("INSERT results")
+    assert done.kind is trace.SpanKind.CLIENT
+    assert parent_of(done) == int(SPAN_ID, 16)
+    assert said(done) == {
+        "db.system.name": system,
+        "db.namespace": "ts",
+        "db.collection.name": "results",
+        "db.operation.name": "INSERT",
+        "db.operation.batch.size": 20,
+        **own,
+    }
+
+
+def test_a_row_that_went_alone_is_no_batch(spans: Spans) -> None:
+    """The conventions speak of a batch from two on."""
+    store_span(INCOMING, keyspace="ts", table="results").finish(1)
+    assert "db.operation.batch.size" not in said(spans.one("INSERT results"))
+
+
+# --- errors and endings ----------------------------------------------------------------------------
+
+
+def test_an_error_is_recorded_with_its_cause(spans: Spans) -> None:
+    """Type, text and traceback stand on the span, also where the task is tried again."""
+    error = ValueError("declined")
+    error.__cause__ = KeyError("card")
+    process(INCOMING).finish("retrying", error)
+
+    done = spans.one("process shop.tasks.high")
+    assert done.status.status_code is trace.StatusCode.ERROR
+    assert done.status.description == "declined"
+    assert said(done)["error.type"] == "ValueError"
+    [event] = done.events
+    assert event.name == "exception"
+    assert event.attributes is not None
+    assert event.attributes["exception.type"] == "builtins.ValueError"
+    assert event.attributes["exception.message"] == "declined"
+    assert "KeyError: 'card'" in str(event.attributes["exception.stacktrace"])
+
+
+def test_an_error_that_has_no_text_is_recorded_all_the_same(spans: Spans) -> None:
+    """A broken __str__ in a task's exception harms neither the task nor its trace."""
+
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    process(INCOMING).finish("dead", Broken())
+    assert said(spans.one("process shop.tasks.high"))["error.type"] == "Broken"
+
+
+def test_an_error_with_endless_or_unsendable_text_is_cut(spans: Spans) -> None:
+    """Megabytes and lone surrogates would cost the whole batch of spans at the collector."""
+    process(INCOMING).finish("dead", ValueError("\udc80" + "x" * 5_000_000))
+
+    [event] = spans.one("process shop.tasks.high").events
+    assert event.attributes is not None
+    for value in event.attributes.values():
+        assert len(str(value).encode()) <= 16 * 1024
+
+
+def test_a_failed_publish_tells_why(spans: Spans) -> None:
+    """The error ends the span in place of the acknowledgement."""
+    publish().failed(TimeoutError("no answer"))
+    done = spans.one("send shop.tasks.high")
+    assert said(done)["error.type"] == "TimeoutError"
+    assert "messaging.kafka.offset" not in said(done)
+
+
+def test_the_first_ending_counts(spans: Spans) -> None:
+    """A delivery report and a time-out that race end the span once, from whichever thread."""
+    racers = 8
+    start = threading.Barrier(racers)
+
+    def end(span: PublishSpan, number: int) -> None:
+        start.wait()
+        if number % 2:
+            span.acknowledged(3, 42)
+        else:
+            span.failed(TimeoutError("no answer"))
+
+    with ThreadPoolExecutor(racers) as pool:
+        for _ in range(50):
+            span = publish()
+            list(pool.map(end, [span] * racers, range(racers)))
+    assert len(spans.all()) == 50
+
+
+# --- context ---------------------------------------------------------------------------------------
+
+
+def test_headers_replace_those_of_the_record(spans: Spans) -> None:
+    """One of each name, with this span's id; the trace's state and baggage pass through."""
+    handed = publish(parent=INCOMING).headers
+
+    assert sorted(name for name, _ in handed) == ["baggage", "traceparent", "tracestate"]
+    by_name = dict(handed)
+    assert (by_name["traceparent"] or b"").startswith(f"00-{TRACE_ID}-".encode())
+    assert SPAN_ID.encode() not in (by_name["traceparent"] or b"")
+    assert by_name["tracestate"] == b"shop=7"
+    assert by_name["baggage"] == b"tenant=acme"
+
+
+def test_of_a_repeated_header_the_last_one_counts(spans: Spans) -> None:
+    """A record that some client re-published with its header appended joins the newer trace."""
+    newer = b"00-" + b"ef" * 16 + b"-" + b"12" * 8 + b"-01"
+    assert process([*INCOMING, ("traceparent", newer)]).trace_id == "ef" * 16
+
+
+@pytest.mark.parametrize(
+    "traceparent", [b"", b"junk", b"\xff\xfe", None, b"00-" + b"0" * 52 + b"-01"]
+)
+def test_a_broken_traceparent_starts_a_new_trace(spans: Spans, traceparent: bytes | None) -> None:
+    """Headers of others are never a reason to fail."""
+    span = process([("traceparent", traceparent)])
+    span.finish("succeeded", None)
+    assert parent_of(spans.one("process shop.tasks.high")) is None
+    assert span.trace_id
+
+
+@given(st.lists(st.tuples(st.sampled_from(TRACE_HEADERS), st.binary(max_size=80) | st.none())))
+def test_no_header_makes_a_span_fail(headers: list[Header]) -> None:
+    """Whatever bytes arrive, an attempt gets its span and its headers."""
+    span = process(headers)
+    with span.activate():
+        publish().acknowledged(0, 0)
+    span.finish("succeeded", None)
+    assert len(dict(span.headers)) == len(span.headers)
+
+
+def test_spans_inside_a_task_are_children_of_its_attempt(spans: Spans) -> None:
+    """A user's own span and a task published from within hang below the running attempt."""
+    span = process(INCOMING)
+    with span.activate():
+        assert baggage.get_baggage("tenant") == "acme"
+        with trace.get_tracer("users").start_as_current_span("charge card"):
+            publish(topic="shop.mail.low").acknowledged(0, 0)
+    span.finish("succeeded", None)
+
+    attempt, own = spans.one("process shop.tasks.high"), spans.one("charge card")
+    assert parent_of(own) == id_of(attempt)
+    assert parent_of(spans.one("send shop.mail.low")) == id_of(own)
+
+
+def test_attempts_that_run_side_by_side_keep_their_own_context(spans: Spans) -> None:
+    """Two asyncio tasks that wait for each other inside their attempts do not mix traces."""
+
+    async def attempt(turn: asyncio.Event, other: asyncio.Event) -> tuple[str | None, str]:
+        span = process(())
+        with span.activate():
+            turn.set()
+            await other.wait()
+            seen = trace.get_current_span().get_span_context().trace_id
+        return span.trace_id, trace.format_trace_id(seen)
+
+    async def both() -> list[tuple[str | None, str]]:
+        one, two = asyncio.Event(), asyncio.Event()
+        return list(await asyncio.gather(attempt(one, two), attempt(two, one)))
+
+    (mine, seen), (other, other_seen) = asyncio.run(both())
+    assert mine == seen
+    assert other == other_seen
+    assert mine != other
+
+
+def test_an_attempt_inherits_nothing_from_around_it(spans: Spans) -> None:
+    """What is current in the worker's own code leaks neither into an attempt nor out of it."""
+    with trace.get_tracer("worker").start_as_current_span("loop") as outer:
+        span = process(())
+        with span.activate():
+            assert trace.get_current_span() is not outer
+        assert trace.get_current_span() is outer
+        assert span.trace_id != trace.format_trace_id(outer.get_span_context().trace_id)
+
+
+def test_an_unsampled_trace_stays_unsampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody records it, so there is no id to look up, and its headers say so to the next."""
+    monkeypatch.setattr(
+        trace, "_TRACER_PROVIDER", TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    )
+    span = process(publish().headers)
+    span.finish("dead", ValueError("x"))
+    assert span.trace_id is None
+    flags = int((dict(span.headers)["traceparent"] or b"").rsplit(b"-", 1)[1], 16)
+    assert not flags & trace.TraceFlags.SAMPLED
+
+
+# --- without an SDK --------------------------------------------------------------------------------
+
+
+def test_without_an_sdk_a_trace_passes_through(untraced: None) -> None:
+    """A worker that records nothing hands on the publisher's context, to hand-offs and to user code."""
+    span = process(INCOMING)
+    assert span.trace_id == TRACE_ID
+    assert dict(span.headers) == dict(INCOMING[1:])
+    assert dict(publish(parent=INCOMING).headers) == dict(INCOMING[1:])
+    with span.activate():
+        assert dict(publish().headers) == dict(INCOMING[1:])
+    assert publish().headers == ()
+
+
+def test_without_an_sdk_nothing_is_made(untraced: None) -> None:
+    """Where there is nothing to record or to pass on, no object is made for it."""
+    assert publish() is publish()
+    assert process(()) is process([("ts-task", b"charge")])
+    assert process(()).trace_id is None
+    assert process(()).headers == ()
+    row = store_span(process(()), keyspace="ts", table="results")
+    assert row is store_span(INCOMING, keyspace="ts", table="results")
+    row.finish(20)
+    process(()).finish("succeeded", None)
+
+
+def test_baggage_alone_passes_through(untraced: None) -> None:
+    """Baggage that a caller set travels, also without any trace."""
+    token = context.attach(baggage.set_baggage("tenant", "acme"))
+    try:
+        assert publish().headers == (("baggage", b"tenant=acme"),)
+    finally:
+        context.detach(token)
+
+
+# --- setup -----------------------------------------------------------------------------------------
+
+
+def test_setup_leaves_a_provider_of_the_users_alone(spans: Spans) -> None:
+    """Where the process has a provider, setup changes nothing, and its end flushes nothing."""
+    before = trace.get_tracer_provider()
+    setup("127.0.0.1:1", "shop")()
+    assert trace.get_tracer_provider() is before
+
+
+def test_setup_without_an_endpoint_sets_nothing_up(untraced: None) -> None:
+    """An empty endpoint means that spans go nowhere."""
+    setup("", "shop")()
+    assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def test_setup_names_the_extra_that_is_missing(
+    untraced: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With base dependencies alone, an endpoint is an error that says what to install."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.delitem(sys.modules, "taskstream.observability.export", raising=False)
+    with pytest.raises(MissingExtra, match=r"taskstream\[otlp\]"):
+        setup("127.0.0.1:1", "shop")
+
+
+# --- the table -------------------------------------------------------------------------------------
+
+
+def conventional_names() -> Iterator[str]:
+    """Every attribute of the installed conventions that is not deprecated."""
+    for package in (stable, incubating):
+        for module in pkgutil.iter_modules(package.__path__):
+            source = importlib.import_module(f"{package.__name__}.{module.name}")
+            text = inspect.getsource(source)
+            for constant, name in vars(source).items():
+                deprecated = f'{constant}: Final = "{name}"\n"""\nDeprecated' in text
+                if constant.isupper() and isinstance(name, str) and not deprecated:
+                    yield name
+
+
+def test_the_table_speaks_the_current_conventions() -> None:
+    """Every name outside `taskstream.` is one of OpenTelemetry's, and none is deprecated."""
+    known = set(conventional_names())
+    ours = [attribute for span in table.SPANS for attribute in span.attributes]
+    for attribute in (*ours, *table.ERROR):
+        assert attribute.name.startswith("taskstream.") or attribute.name in known
+    assert Schemas.V1_44_0.value == table.SCHEMA_URL
+
+
+def test_spans_say_only_what_the_table_lists(spans: Spans) -> None:
+    """The docs come from the table, so each span's kind and attributes must be those it gives."""
+    publish(key="k").acknowledged(3, 42)
+    process(INCOMING).finish("dead", ValueError("x"))
+    store_span(INCOMING, keyspace="ts", table="results").finish(20)
+
+    for told, span in zip(table.SPANS, spans.all(), strict=True):
+        assert span.name.split()[0] == told.name.split()[0]
+        assert span.kind.name == told.kind
+        listed = {attribute.name for attribute in told.attributes}
+        assert set(said(span)) - {table.ERROR_TYPE.name} == listed
+        assert span.instrumentation_scope is not None
+        assert span.instrumentation_scope.schema_url == table.SCHEMA_URL
