@@ -1,0 +1,155 @@
+"""How each server is started as a process: its configuration and its command, as plain values.
+
+Nothing here touches the disk beyond our own templates in `files/`: what comes out is carried out
+by `processes`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+
+from taskstream.infra.catalogue import HOST, Server
+from taskstream.infra.settings import ServerSettings
+
+TEMPLATES = Path(__file__).parent / "files"
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """A command that must have run once before a server's first start.
+
+    Args:
+        command: what to run.
+        done: exists when it has run.
+    """
+
+    command: tuple[str, ...]
+    done: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All it takes to start a server.
+
+    Args:
+        command: the program and its arguments.
+        files: what must be written first, by path.
+        environment: variables beside those that we have ourselves.
+        preparation: what must have run once; None for nothing.
+    """
+
+    command: tuple[str, ...]
+    files: Mapping[Path, str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    preparation: Preparation | None = None
+
+
+def plan(
+    server: Server, settings: ServerSettings, *, software: Path, java: str, cluster_id: str
+) -> Launch:
+    """How to start that server.
+
+    Args:
+        server: which one.
+        settings: ports, heap and folder.
+        software: the folder with its program.
+        java: the Java to run it with; Jaeger needs none.
+        cluster_id: names a new Kafka cluster; one that has its data already keeps its own.
+    """
+    match server:
+        case Server.KAFKA:
+            return _kafka(settings, software, java, cluster_id)
+        case Server.CASSANDRA:
+            return _cassandra(settings, software, java)
+        case Server.JAEGER:
+            return _jaeger(settings, software)
+        case Server.REGISTRY:
+            return _registry(settings, software, java)
+
+
+def _kafka(settings: ServerSettings, software: Path, java: str, cluster_id: str) -> Launch:
+    folder = settings.folder(Server.KAFKA)
+    properties = folder / "kafka.properties"
+    options = (
+        "-XX:+ExitOnOutOfMemoryError",
+        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss,SSS",
+        # It prints all of its several hundred settings at every start, several times.
+        "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",
+    )
+    run = (java, *_heap(settings.kafka_heap), *options, "-cp", f"{software}/*")
+    return Launch(
+        command=(*run, "kafka.Kafka", str(properties)),
+        files={properties: _filled("kafka.properties", settings, Server.KAFKA)},
+        preparation=Preparation(
+            (*run, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)),
+            done=folder / "data" / "meta.properties",
+        ),
+    )
+
+
+def _cassandra(settings: ServerSettings, software: Path, java: str) -> Launch:
+    folder = settings.folder(Server.CASSANDRA)
+    yaml, logback = folder / "cassandra.yaml", folder / "logback.xml"
+    return Launch(
+        command=(
+            java,
+            f"@{TEMPLATES / 'cassandra.options'}",
+            *_heap(settings.cassandra_heap),
+            f"-Dcassandra.config={yaml.as_uri()}",
+            f"-Dcassandra.storagedir={folder}",
+            f"-Dcassandra.logdir={folder}",
+            f"-Dlogback.configurationFile={logback}",
+            "-cp",
+            f"{software}/*",
+            "org.apache.cassandra.service.CassandraDaemon",
+        ),
+        files={
+            yaml: _filled("cassandra.yaml", settings, Server.CASSANDRA),
+            logback: (TEMPLATES / "cassandra-logback.xml").read_text(encoding="utf-8"),
+        },
+    )
+
+
+def _jaeger(settings: ServerSettings, software: Path) -> Launch:
+    yaml = settings.folder(Server.JAEGER) / "jaeger.yaml"
+    return Launch(
+        command=(str(software / "jaeger"), "--config", str(yaml)),
+        files={yaml: _filled("jaeger.yaml", settings, Server.JAEGER)},
+        # Jaeger traces itself, to port 4317 whatever we configure: its spans would stand among the
+        # user's, or, where that port is another's, keep it from stopping for ten seconds.
+        environment={"OTEL_TRACES_SAMPLER": "always_off"},
+    )
+
+
+def _registry(settings: ServerSettings, software: Path, java: str) -> Launch:
+    folder = settings.folder(Server.REGISTRY)
+    (runner,) = software.glob("*-runner.jar")
+    return Launch(
+        command=(
+            java,
+            *_heap(settings.registry_heap),
+            f"-Dquarkus.http.host={HOST}",
+            f"-Dquarkus.http.port={settings.registry_port}",
+            # By default its database is in memory; in a file, the schemas survive a restart.
+            f"-DREGISTRY_DATASOURCE_URL=jdbc:h2:file:{folder / 'data' / 'registry'}",
+            "-jar",
+            str(runner),
+        ),
+        files={},
+    )
+
+
+def _heap(size: str) -> tuple[str, str]:
+    # Starting small keeps the memory of servers that have little to do small.
+    return f"-Xmx{size}", "-Xms64m"
+
+
+def _filled(template: str, settings: ServerSettings, server: Server) -> str:
+    text = (TEMPLATES / template).read_text(encoding="utf-8")
+    return Template(text).substitute(
+        host=HOST,
+        folder=settings.folder(server),
+        **{name: str(port) for name, port in settings.ports(server).items()},
+    )

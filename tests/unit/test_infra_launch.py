@@ -1,0 +1,103 @@
+"""How servers are started, as plain values; and what is read from what they leave behind."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from taskstream.infra.catalogue import HOST, Server
+from taskstream.infra.launch import Launch, plan
+from taskstream.infra.processes import last_words
+from taskstream.infra.settings import ServerSettings
+
+PORTS_OF = {
+    Server.KAFKA: {"kafka_port": 11, "kafka_controller_port": 12},
+    Server.CASSANDRA: {"cassandra_port": 21, "cassandra_storage_port": 22},
+    Server.JAEGER: {"jaeger_port": 31, "otlp_port": 32, "otlp_http_port": 33},
+    Server.REGISTRY: {"registry_port": 41},
+}
+
+
+def _plan(server: Server, data_dir: Path) -> Launch:
+    ports = {name: port for names in PORTS_OF.values() for name, port in names.items()}
+    settings = ServerSettings.from_environment(
+        {}, data_dir=data_dir, kafka_heap="256m", cassandra_heap="2g", **ports
+    )
+    (data_dir / "registry-1-runner.jar").touch()
+    return plan(server, settings, software=data_dir, java="java", cluster_id="an-id")
+
+
+def _text(launch: Launch) -> str:
+    return "\n".join([*launch.command, *launch.files.values()])
+
+
+@pytest.mark.parametrize("server", Server)
+def test_every_port_is_told_and_nothing_is_left_to_fill_in(server: Server, tmp_path: Path) -> None:
+    """All ports of the settings reach the server, and no template keeps a blank."""
+    text = _text(_plan(server, tmp_path))
+    for port in PORTS_OF[server].values():
+        assert re.search(rf"[:= ]{port}\b", text), f"port {port} is not in\n{text}"
+    assert "${" not in text
+
+
+@pytest.mark.parametrize("server", Server)
+def test_servers_listen_on_the_local_address_only(server: Server, tmp_path: Path) -> None:
+    """No configuration names an address that other machines could reach."""
+    text = _text(_plan(server, tmp_path))
+    assert HOST in text
+    assert "0.0.0.0" not in text
+    assert "localhost" not in text
+    assert not re.search(r"listeners=.*//:", text)
+
+
+@pytest.mark.parametrize("server", Server)
+def test_files_and_data_stay_in_the_server_s_folder(server: Server, tmp_path: Path) -> None:
+    """`down --wipe` deletes a server's folder: everything it writes must be there."""
+    launch = _plan(server, tmp_path)
+    folder = tmp_path / server
+    assert all(folder in path.parents for path in launch.files)
+    if launch.preparation:
+        assert folder in launch.preparation.done.parents
+
+
+def test_heaps_are_those_of_the_settings(tmp_path: Path) -> None:
+    """Each Java server gets its own heap."""
+    assert "-Xmx256m" in _plan(Server.KAFKA, tmp_path).command
+    assert "-Xmx2g" in _plan(Server.CASSANDRA, tmp_path).command
+    assert "-Xmx384m" in _plan(Server.REGISTRY, tmp_path).command
+
+
+def test_kafka_is_formatted_once_with_the_given_cluster_id(tmp_path: Path) -> None:
+    """The format command carries the new id, and what it leaves tells that it has run."""
+    preparation = _plan(Server.KAFKA, tmp_path).preparation
+    assert preparation is not None
+    assert "an-id" in preparation.command
+    assert preparation.done.name == "meta.properties"
+
+
+def test_jaeger_does_not_trace_itself(tmp_path: Path) -> None:
+    """Its own spans would stand among the user's."""
+    assert _plan(Server.JAEGER, tmp_path).environment == {"OTEL_TRACES_SAMPLER": "always_off"}
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("", ""),
+        ("starting\nstill starting\n\n", "still starting"),
+        ("ERROR disk is full\n  at Disk.java\nshutting down\n", "ERROR disk is full"),
+        ("ERROR one\njava.io.IOException: two\nbye\n", "java.io.IOException: two"),
+    ],
+)
+def test_the_last_words_of_a_server_are_its_last_error(
+    log: str, words: str, tmp_path: Path
+) -> None:
+    """Of a log, the line is shown that most likely tells why the server died."""
+    path = tmp_path / "server.log"
+    path.write_text(log)
+    assert last_words(path) == words
+
+
+def test_a_missing_log_has_no_last_words(tmp_path: Path) -> None:
+    """A server that died before it wrote anything is no second error."""
+    assert last_words(tmp_path / "server.log") == ""
