@@ -54,7 +54,9 @@ class Tracker:
     @classmethod
     def resume(cls, progress: Progress) -> "Tracker":
         """Continues where a commit left off."""
-        return cls(progress.position, dict.fromkeys(progress.unfinished), deque(progress.unfinished))
+        return cls(
+            progress.position, dict.fromkeys(progress.unfinished), deque(progress.unfinished)
+        )
 
     def deliver(self, offset: int) -> bool:
         """Notes a record that Kafka delivered; False if it is finished or in hand already."""

@@ -134,12 +134,7 @@ def write(envelope: Envelope) -> list[Header]:
         if value != default:
             headers.append((name, encode(value)))
     if envelope.death is not None:
-        headers += [
-            ("ts-dead-reason", envelope.death.reason.encode()),
-            ("ts-dead-message", envelope.death.message.encode()),
-            ("ts-dead-origin", envelope.death.origin.encode()),
-            ("ts-dead-at", _encode_time(envelope.death.at)),
-        ]
+        headers += _death_headers(envelope.death)
     headers += envelope.trace
     headers += envelope.others
     return headers
@@ -181,12 +176,63 @@ def read(headers: Iterable[Header]) -> Envelope:
     return Envelope(**fields, trace=tuple(trace), others=tuple(others))
 
 
-def find(headers: Sequence[Header], name: str) -> bytes | None:
-    """The value of the last header of that name, as Kafka clients agree."""
-    for header, value in reversed(headers):
-        if header == name:
-            return value
-    return None
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """The few facts that decide what a worker's parent does with a record it does not decode.
+
+    Args:
+        task: the task's name; empty where the record doesn't say.
+        lookup: whether a reader must look in the result store before running it.
+        group: the consumer group it is meant for; None for all.
+        due: not to be run before, seconds since 1970; 0 for at once.
+    """
+
+    task: str
+    lookup: bool
+    group: str | None
+    due: float
+
+
+def peek(headers: Iterable[Header]) -> Peek:
+    """Reads the few facts, and never fails: what is unreadable is left for `read` to judge."""
+    values = dict(headers)
+    group = values.get(GROUP_HEADER)
+    try:
+        due = float(values.get("ts-due") or 0)
+    except ValueError:
+        due = 0.0
+    return Peek(
+        (values.get("ts-task") or b"").decode(errors="replace"),
+        values.get(LOOKUP_HEADER) == b"1",
+        None if group is None else group.decode(errors="replace"),
+        due,
+    )
+
+
+def name_task(headers: Sequence[Header], task: str, task_id: str) -> list[Header]:
+    """The headers with the task's name and id, where a foreign record came without them."""
+    present = {name for name, _ in headers}
+    ours = [("ts-task", task.encode()), ("ts-id", task_id.encode())]
+    return [*headers, *(header for header in ours if header[1] and header[0] not in present)]
+
+
+def bury(headers: Iterable[Header], death: Death, trace: Iterable[Header]) -> list[Header]:
+    """The headers of a dead letter: the original ones byte for byte, readable or not, and the reason.
+
+    Only the trace context, and the reason of an earlier death, are replaced.
+    """
+    replaced = {*TRACE_HEADERS, *_DEATH}
+    kept = [(name, value) for name, value in headers if name not in replaced]
+    return [*kept, *_death_headers(death), *trace]
+
+
+def _death_headers(death: Death) -> list[Header]:
+    return [
+        ("ts-dead-reason", death.reason.encode()),
+        ("ts-dead-message", death.message.encode(errors="replace")),
+        ("ts-dead-origin", death.origin.encode()),
+        ("ts-dead-at", _encode_time(death.at)),
+    ]
 
 
 def _encode_time(seconds: float) -> bytes:

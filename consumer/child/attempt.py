@@ -1,0 +1,263 @@
+"""The life of one attempt, as a line of small steps over one record.
+
+    open_ -> recall -> resolve -> check -> decode    (until one of them reaches a verdict)
+    -> run (a runner's) -> judge_outcome -> row, reply
+
+Each step takes the attempt and returns it; a step after the verdict does nothing. None of them does
+I/O but `resolve_writer` through the schema store, and only for a schema not met before; the rows
+that `recall` judges by are read before, for many attempts at once.
+"""
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import Any
+
+from taskstream.app.task import Task
+from taskstream.consumer.child.writers import Writers
+from taskstream.consumer.pipe import Given, Reply
+from taskstream.consumer.verdict import (
+    LOST_FOR_GOOD,
+    Again,
+    Dead,
+    Done,
+    Verdict,
+    judge,
+    judge_unknown,
+)
+from taskstream.core.envelope import Envelope, peek, read
+from taskstream.core.errors import SchemaError, Undecodable, UnknownSchema
+from taskstream.core.ids import derived_id
+from taskstream.core.states import State
+from taskstream.observability.tracing import ProcessSpan, StoreSpan
+from taskstream.results.row import Row
+from taskstream.schemas.records import Records
+
+UNKNOWN = ("UnknownTask", "UnknownSchema")
+"""Reasons that are put off during `unknown_grace` before they kill."""
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One attempt on its way; steps fill it in. Times are seconds since 1970.
+
+    Args:
+        given: the task as the parent gave it.
+        envelope: its metadata.
+        task: what runs it; None while unknown.
+        arguments: decoded.
+        verdict: None until one is reached.
+        found: its row, or a later one, that is in the store already.
+        written_us: the timestamp of its row.
+        started: when it began to run.
+        finished: when it was judged.
+        value: the encoded result.
+        error: what it raised.
+        stop: set when it should end.
+        span: its trace span.
+        write_span: the span of its row's write.
+        refusals: how often the store refused its row.
+    """
+
+    given: Given
+    envelope: Envelope
+    task: Task[..., Any] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    found: Row | None = None
+    written_us: int = 0
+    started: float | None = None
+    finished: float | None = None
+    value: bytes | None = None
+    error: BaseException | None = None
+    stop: Event = field(default_factory=Event)
+    span: ProcessSpan | None = None
+    write_span: StoreSpan | None = None
+    refusals: int = 0
+
+
+def open_(given: Given) -> Attempt:
+    """Reads the headers; what they don't say is derived, what can't be read ends the attempt."""
+    record = given.record
+    try:
+        envelope = read(record.headers)
+        verdict = None
+    except Undecodable as error:
+        envelope = Envelope(task=peek(record.headers).task)
+        verdict = Dead("Undecodable", str(error))
+    if not envelope.id:
+        # Whoever meets this record derives the same id from it.
+        facts = (record.topic, record.partition, record.offset)
+        envelope = replace(envelope, id=derived_id(record.timestamp, *facts))
+    return Attempt(given, envelope, verdict=verdict, written_us=given.given_us + 1)
+
+
+def recall(attempt: Attempt, rows: Sequence[Row]) -> Attempt:
+    """Finds out from the task's rows whether this attempt has been judged before.
+
+    If so, what its row asks for is done again, or nothing where a later attempt has been there; the
+    task itself is not run again.
+    """
+    run, number = attempt.envelope.run, attempt.envelope.attempt
+    mine = None
+    for row in rows:
+        if row.run > run or (row.run == run and row.attempt > number):
+            return _recorded(attempt, Done(row.state), row)
+        if row.run == run and row.attempt < number and row.state.final:
+            return _recorded(attempt, Done(row.state), row)
+        if row.run == run and row.attempt == number:
+            mine = row
+    if mine is None:
+        return attempt
+    # Ours must win over what an earlier owner, whose clock may run ahead, has written.
+    attempt.written_us = max(attempt.written_us, mine.written_us + 2)
+    if mine.state is State.RETRYING and mine.due is not None:
+        grace = mine.finished if mine.error_type in UNKNOWN else None
+        return _recorded(
+            attempt, Again(mine.due, mine.counts, attempt.envelope.grace or grace), mine
+        )
+    if mine.state is State.DEAD:
+        return _recorded(attempt, Dead(mine.error_type or "", mine.error or ""), mine)
+    return _recorded(attempt, Done(mine.state), mine) if mine.state.final else attempt
+
+
+def resolve(attempt: Attempt, task: Task[..., Any] | None, *, now: float, grace: float) -> Attempt:
+    """Finds the task; one that nobody here knows is put off for a while."""
+    if attempt.verdict is None:
+        attempt.task = task
+        if task is None:
+            name = attempt.envelope.task
+            message = f"no task {name!r} is known to this worker"
+            attempt.verdict = judge_unknown("UnknownTask", message, attempt.envelope, now, grace)
+    return attempt
+
+
+def check(attempt: Attempt, *, now: float) -> Attempt:
+    """Ends what is too old to run, and what has cost too many child processes."""
+    if attempt.verdict is None:
+        expires = attempt.envelope.expires
+        if attempt.given.lost >= LOST_FOR_GOOD:
+            message = f"the process that ran it died, {attempt.given.lost} times; the last time it ran alone"
+            attempt.verdict = Dead("WorkerLost", message)
+        elif expires is not None and now > expires:
+            attempt.verdict = Done(State.EXPIRED)
+    return attempt
+
+
+def decode(attempt: Attempt, writers: Writers, *, now: float, grace: float) -> Attempt:
+    """Decodes the arguments; an unknown schema is put off for a while, unreadable bytes die at once.
+
+    Raises:
+        SchemaError, BrokerError: the schema store can't be read: nothing is known of the bytes.
+    """
+    if attempt.verdict is None:
+        assert attempt.task is not None
+        try:
+            attempt.arguments = writers.decode(attempt.task, attempt.given.record.value)
+        except UnknownSchema as error:
+            attempt.verdict = judge_unknown(
+                "UnknownSchema", str(error), attempt.envelope, now, grace
+            )
+        except Undecodable as error:
+            attempt.verdict = Dead("Undecodable", str(error))
+    return attempt
+
+
+def judge_outcome(
+    attempt: Attempt, value: Any, error: BaseException | None, prefix: bytes, now: float
+) -> Attempt:
+    """Judges what the task returned or raised, and encodes the result.
+
+    Args:
+        attempt: an attempt that has run.
+        value: what it returned.
+        error: what it raised; None if it returned.
+        prefix: the frame of its results: which schema they are written with.
+        now: seconds since 1970.
+    """
+    assert attempt.task is not None
+    attempt.finished, attempt.error = now, error
+    attempt.verdict = judge(error, attempt.envelope, attempt.task.retry, now)
+    if error is None:
+        try:
+            attempt.value = prefix + attempt.task.result.encode(value)
+        except SchemaError as failure:
+            # Its effects have happened, so it is not tried again.
+            attempt.error, attempt.verdict = failure, Dead("ResultError", str(failure))
+    return attempt
+
+
+def row(attempt: Attempt, *, worker: str) -> Row:
+    """The attempt's row, with the verdict in it."""
+    envelope, record, verdict = attempt.envelope, attempt.given.record, attempt.verdict
+    assert verdict is not None
+    error_type, error, trace = _error(attempt)
+    queue, _, priority = record.topic.partition(".")[2].rpartition(".")
+    return Row(
+        task_id=envelope.id,
+        run=envelope.run,
+        attempt=envelope.attempt,
+        state=verdict.state,
+        task=envelope.task,
+        written_us=attempt.written_us,
+        queue=queue,
+        priority=envelope.priority or priority,
+        key=key_of(attempt),
+        worker=worker,
+        published=envelope.published or record.timestamp,
+        started=attempt.started,
+        finished=attempt.finished,
+        due=verdict.due if isinstance(verdict, Again) else None,
+        counts=not isinstance(verdict, Again) or verdict.counts,
+        value=attempt.value,
+        error_type=error_type,
+        error=error,
+        traceback=trace,
+        trace_id=attempt.span.trace_id if attempt.span is not None else None,
+        source=record.source,
+    )
+
+
+def key_of(attempt: Attempt) -> str | None:
+    """The ordering key; None where the record is keyed by the task's id alone."""
+    key = attempt.given.record.key
+    text = None if key is None else key.decode(errors="replace")
+    return None if text == attempt.envelope.id else text
+
+
+def reply(attempt: Attempt, final: Row, records: Records) -> Reply | None:
+    """What those who wait are told, once the row is stored; None where nobody asked or it goes on."""
+    if attempt.envelope.reply_to is None or not final.state.final:
+        return None
+    value = records.encode(
+        "reply",
+        {
+            "task_id": final.task_id,
+            "run": final.run,
+            "attempt": final.attempt,
+            "state": str(final.state),
+            "value": final.value,
+            "error_type": final.error_type,
+            "error": final.error,
+            "traceback": final.traceback,
+            "finished": int((final.finished or attempt.given.given_us / 1e6) * 1e6),
+        },
+    )
+    return Reply(attempt.envelope.reply_to, value)
+
+
+def _recorded(attempt: Attempt, verdict: Verdict, found: Row) -> Attempt:
+    attempt.verdict, attempt.found = verdict, found
+    return attempt
+
+
+def _error(attempt: Attempt) -> tuple[str | None, str | None, str | None]:
+    if attempt.error is not None:
+        text = "".join(traceback.format_exception(attempt.error))
+        return type(attempt.error).__name__, str(attempt.error), text
+    if isinstance(attempt.verdict, Dead):
+        return attempt.verdict.reason, attempt.verdict.message, None
+    if isinstance(attempt.verdict, Again) and attempt.verdict.grace is not None:
+        return UNKNOWN[attempt.task is not None], "put off: unknown here so far", None
+    return None, None, None

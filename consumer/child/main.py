@@ -1,0 +1,125 @@
+"""A child process from start to end: load the app, say hello, serve, leave.
+
+It lives only as long as its parent: when the parent's end of the socket closes, whatever runs here
+could not be recorded any more in time, and the next owner will run it; so the process ends at once.
+"""
+
+import argparse
+import dataclasses
+import gc
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from taskstream.app.app import App
+from taskstream.app.loader import load
+from taskstream.consumer.child.link import Link
+from taskstream.consumer.child.service import Service
+from taskstream.consumer.pipe import (
+    Failure,
+    Given,
+    Hello,
+    Stop,
+    TaskFacts,
+    pack_failure,
+    pack_hello,
+)
+from taskstream.core.clock import SYSTEM_CLOCK
+from taskstream.core.errors import ConfigError, TaskstreamError
+from taskstream.observability import logs, tracing
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serves one parent; `arguments` are those of the command line."""
+    options = _parser().parse_args(arguments)
+    link = Link(options.link)
+    # The parent decides when we end; a signal to the whole process group is for it alone. Handlers,
+    # not SIG_IGN, which what tasks start would inherit.
+    signal.signal(signal.SIGTERM, _leave_it_to_the_parent)
+    signal.signal(signal.SIGINT, _leave_it_to_the_parent)
+    logs.configure(options.log_level)
+    try:
+        app, service, flush = _open(options, link)
+    except BaseException as error:  # noqa: BLE001 - whatever a user's module raises must reach the user
+        told = "" if isinstance(error, TaskstreamError) else traceback.format_exc()
+        link.send(pack_failure(Failure(str(error) or repr(error), told)))
+        os._exit(1)
+    # What is loaded stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    link.send(pack_hello(_hello(app)))
+    reader = threading.Thread(
+        target=_serve, args=(link, service), name="taskstream-link", daemon=True
+    )
+    reader.start()
+    service.main.work()
+    service.drain()
+    app.close(timeout=10.0)
+    flush()
+    os._exit(0)  # threads of tasks that never ended must not keep the process
+
+
+def _open(options: argparse.Namespace, link: Link) -> tuple[App, Service, Callable[[], None]]:
+    app = load(options.app, directory=Path(options.directory))
+    app.load_tasks()
+    settings = app.settings
+    settings.require_broker()
+    store = app.result_store()
+    if store is None:
+        raise ConfigError(
+            "a worker keeps results, and no store is configured: set cassandra_hosts "
+            "(TASKSTREAM_CASSANDRA_HOSTS), or start local servers with `taskstream up`"
+        )
+    flush = tracing.setup(settings.otlp_endpoint, f"{app.name}-worker")
+    service = Service(
+        app,
+        store,
+        link,
+        worker=options.worker,
+        concurrency=options.concurrency,
+        solo=options.solo,
+        clock=SYSTEM_CLOCK,
+    )
+    service.open()
+    return app, service, flush
+
+
+def _hello(app: App) -> Hello:
+    tasks = {}
+    for task in app.tasks.values():
+        for name in (task.name, *task.aliases):
+            tasks[name] = TaskFacts(task.runs)
+    return Hello(
+        app.name,
+        dataclasses.asdict(app.settings),
+        {queue: dict(weights) for queue, weights in app.queues.items()},
+        tasks,
+    )
+
+
+def _serve(link: Link, service: Service) -> None:
+    for frame in link.frames():
+        if isinstance(frame, Stop):
+            service.main.stop()
+        elif isinstance(frame, list):
+            service.take([given for given in frame if isinstance(given, Given)])
+    os._exit(1)  # the parent has gone
+
+
+def _leave_it_to_the_parent(_number: int, _frame: object) -> None:
+    """The parent has had the signal too, and tells us what to do."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="taskstream-child")
+    parser.add_argument("--link", type=int, required=True)
+    parser.add_argument("--worker", required=True)
+    parser.add_argument("--concurrency", type=int, required=True)
+    parser.add_argument("--directory", required=True)
+    parser.add_argument("--log-level", default="INFO")
+    parser.add_argument("--solo", action="store_true")
+    parser.add_argument("app")
+    return parser

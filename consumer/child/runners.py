@@ -1,0 +1,320 @@
+"""Where attempts run: on an event loop, in threads, or one at a time in the main thread.
+
+A runner is given attempts and tells their outcome once, by `ended`: whoever takes an attempt out of
+`Running` first, the runner or the watchdog at its time limit, has the word; the other is ignored.
+"""
+
+import asyncio
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any
+
+from taskstream.app.app import App
+from taskstream.app.current import Context, activate
+from taskstream.app.hooks import Observed
+from taskstream.consumer.child.attempt import Attempt
+from taskstream.consumer.verdict import Timeout
+from taskstream.core.clock import Clock
+from taskstream.observability import logs
+
+Ended = Callable[[Attempt, Any, BaseException | None], None]
+"""Takes an attempt with what it returned or raised; from any thread."""
+
+WATCH_EVERY = 0.05
+"""Seconds between looks at the time limits."""
+
+STUBBORN = 1.0
+"""Seconds that an attempt gets to end after it was cancelled or interrupted at its hard limit."""
+
+
+class Running:
+    """The attempts that run, and the watchdog over their limits.
+
+    Args:
+        ended: takes the outcome of those that pass their hard limit.
+        stuck: called then: this process should take no more.
+        clock: the time.
+    """
+
+    def __init__(self, ended: Ended, stuck: Callable[[Attempt], None], clock: Clock) -> None:
+        self._ended = ended
+        self._stuck = stuck
+        self._clock = clock
+        self._attempts: dict[int, Attempt] = {}
+        self._limited = threading.Event()
+        self._watchdog = threading.Thread(
+            target=self._watch, name="taskstream-watchdog", daemon=True
+        )
+        self._watchdog.start()
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def begin(self, attempt: Attempt) -> None:
+        """Notes that an attempt starts now."""
+        assert attempt.task is not None
+        attempt.started = self._clock.now()
+        self._attempts[attempt.given.number] = attempt
+        if attempt.task.timeout is not None or attempt.task.soft_timeout is not None:
+            self._limited.set()
+
+    def end(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
+        """Tells an outcome; False where the attempt had been given up before."""
+        # Taking it out is what decides, and is one step under the interpreter's lock.
+        if self._attempts.pop(attempt.given.number, None) is None:
+            return False
+        self._ended(attempt, value, error)
+        return True
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._limited.wait()
+            if not any(_limit(attempt) for attempt in list(self._attempts.values())):
+                self._limited.clear()
+            now = self._clock.now()
+            for attempt in list(self._attempts.values()):
+                self._enforce(attempt, now)
+            pause.wait(WATCH_EVERY)
+
+    def _enforce(self, attempt: Attempt, now: float) -> None:
+        task, started = attempt.task, attempt.started
+        if task is None or started is None:
+            return
+        if task.soft_timeout is not None and now >= started + task.soft_timeout:
+            attempt.stop.set()
+        if task.timeout is None or now < started + task.timeout:
+            return
+        attempt.stop.set()
+        # A thread can't be stopped from outside; the other two are being stopped, and get a moment.
+        patience = 0.0 if task.runs == "thread" else STUBBORN
+        if now >= started + task.timeout + patience and self.end(
+            attempt, None, _timeout(task.timeout)
+        ):
+            self._stuck(attempt)
+
+
+class AsyncRunner:
+    """Runs coroutines on an event loop in a thread of its own; the app's lifespan lives there too.
+
+    Args:
+        app: for its lifespan and hooks.
+        running: where attempts are noted.
+        limit: how many run at once.
+    """
+
+    def __init__(self, app: App, running: Running, limit: int) -> None:
+        self._app = app
+        self._running = running
+        self._limit = limit
+        self._count = 0
+        self._waiting: deque[tuple[Attempt, Context]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._lifespan = AsyncExitStack()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="taskstream-async", daemon=True
+        )
+
+    def open(self) -> Any:
+        """Starts the loop and enters the app's lifespan; returns what it yields, None without one."""
+        self._thread.start()
+        return asyncio.run_coroutine_threadsafe(self._enter(), self._loop).result()
+
+    def close(self) -> None:
+        """Leaves the lifespan and ends the loop."""
+        asyncio.run_coroutine_threadsafe(self._lifespan.aclose(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def submit(self, attempts: list[tuple[Attempt, Context]]) -> None:
+        """Runs them as soon as there is room."""
+        self._loop.call_soon_threadsafe(self._start, attempts)
+
+    async def _enter(self) -> Any:
+        resources = None
+        for lifespan in self._app.lifespans:
+            resources = await self._lifespan.enter_async_context(lifespan())
+        return resources
+
+    def _start(self, attempts: list[tuple[Attempt, Context]]) -> None:
+        self._waiting.extend(attempts)
+        while self._waiting and self._count < self._limit:
+            self._count += 1
+            task = self._loop.create_task(self._run(*self._waiting.popleft()))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, attempt: Attempt, context: Context) -> None:
+        value: Any = None
+        error: BaseException | None = None
+        self._running.begin(attempt)
+        try:
+            with _inside(self._app, attempt, context):
+                value = await _within_limit(attempt)
+        except asyncio.CancelledError:
+            error = RuntimeError("the task cancelled itself")
+        except Exception as raised:  # noqa: BLE001 - whatever a task raises is its outcome
+            error = raised
+        self._running.end(attempt, value, error)
+        self._count -= 1
+        if self._waiting:
+            self._start([])
+
+
+class ThreadRunner:
+    """Runs functions in threads, started as they are needed.
+
+    Args:
+        app: for its hooks.
+        running: where attempts are noted.
+        limit: how many run at once.
+    """
+
+    def __init__(self, app: App, running: Running, limit: int) -> None:
+        self._app = app
+        self._running = running
+        self._limit = limit
+        self._queue: SimpleQueue[tuple[Attempt, Context]] = SimpleQueue()
+        self._threads = 0
+        self._idle = 0
+        self._counting = threading.Lock()
+
+    def submit(self, attempts: list[tuple[Attempt, Context]]) -> None:
+        """Runs them as soon as a thread is free."""
+        for attempt in attempts:
+            self._queue.put(attempt)
+        with self._counting:
+            wanted = min(self._limit - self._threads, self._queue.qsize() - self._idle)
+            starting = max(0, wanted)
+            self._threads += starting
+        for _ in range(starting):
+            threading.Thread(target=self._work, name="taskstream-task", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._counting:
+                self._idle += 1
+            attempt, context = self._queue.get()
+            with self._counting:
+                self._idle -= 1
+            run_here(self._app, self._running, attempt, context)
+
+
+class MainRunner:
+    """Runs functions in the main thread, one at a time, where a signal can interrupt them.
+
+    Args:
+        app: for its hooks.
+        running: where attempts are noted.
+    """
+
+    def __init__(self, app: App, running: Running) -> None:
+        self._app = app
+        self._running = running
+        self._queue: SimpleQueue[tuple[Attempt, Context] | None] = SimpleQueue()
+
+    def submit(self, attempts: list[tuple[Attempt, Context]]) -> None:
+        """Runs them one after the other."""
+        for attempt in attempts:
+            self._queue.put(attempt)
+
+    def stop(self) -> None:
+        """Ends `work` once what was submitted is done."""
+        self._queue.put(None)
+
+    def work(self) -> None:
+        """Runs attempts until it is stopped; belongs to the main thread."""
+        while (submitted := self._queue.get()) is not None:
+            attempt, context = submitted
+            assert attempt.task is not None
+            limit = attempt.task.soft_timeout or attempt.task.timeout
+            run_here(self._app, self._running, attempt, context, interrupt_after=limit)
+
+
+def run_here(
+    app: App,
+    running: Running,
+    attempt: Attempt,
+    context: Context,
+    *,
+    interrupt_after: float | None = None,
+) -> None:
+    """Runs a function in this thread and tells its outcome.
+
+    Args:
+        app: for its hooks.
+        running: where the attempt is noted.
+        attempt: what to run.
+        context: what `current()` gives it.
+        interrupt_after: raises `Timeout` in it after so many seconds; in the main thread only.
+    """
+    assert attempt.task is not None
+    value: Any = None
+    error: BaseException | None = None
+    running.begin(attempt)
+    try:
+        with _inside(app, attempt, context), _interrupted(interrupt_after):
+            value = attempt.task.function(**attempt.arguments)
+    except (Exception, SystemExit, KeyboardInterrupt) as raised:  # noqa: BLE001 - likewise
+        error = raised
+    running.end(attempt, value, error)
+
+
+@contextmanager
+def _inside(app: App, attempt: Attempt, context: Context) -> Iterator[None]:
+    """All that a task finds around itself: its context, its span, its log fields, the app's hooks."""
+    assert attempt.span is not None
+    with (
+        activate(context),
+        attempt.span.activate(),
+        logs.bind(task=context.task, task_id=context.id),
+        Observed(app.arounds, context),
+    ):
+        yield
+
+
+async def _within_limit(attempt: Attempt) -> Any:
+    assert attempt.task is not None
+    limit = attempt.task.timeout
+    if limit is None:
+        return await attempt.task.function(**attempt.arguments)
+    try:
+        async with asyncio.timeout(limit) as scope:
+            return await attempt.task.function(**attempt.arguments)
+    except TimeoutError as error:
+        if scope.expired():
+            raise _timeout(limit) from error
+        raise
+
+
+@contextmanager
+def _interrupted(after: float | None) -> Iterator[None]:
+    if after is None:
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise _timeout(after)
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, after)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _limit(attempt: Attempt) -> float | None:
+    assert attempt.task is not None
+    return attempt.task.timeout or attempt.task.soft_timeout
+
+
+def _timeout(limit: float) -> Timeout:
+    return Timeout(f"the attempt passed its limit of {limit:g} s")

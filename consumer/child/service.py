@@ -1,0 +1,271 @@
+"""What a child does with the tasks it is given: prepare, run, judge, record, report.
+
+The order is the promise: a verdict is reported to the parent only after its row is in the store, and
+only the parent's acknowledgement chain after that may finish the offset.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from taskstream.app.app import App
+from taskstream.app.current import Context
+from taskstream.consumer.child import attempt as steps
+from taskstream.consumer.child.attempt import Attempt
+from taskstream.consumer.child.link import Link
+from taskstream.consumer.child.runners import AsyncRunner, MainRunner, Running, ThreadRunner
+from taskstream.consumer.child.writers import Writers
+from taskstream.consumer.pipe import Given, Judged, pack_judged, pack_retiring
+from taskstream.consumer.verdict import Dead
+from taskstream.core.clock import Clock
+from taskstream.core.errors import BrokerError, SchemaError, StoreError
+from taskstream.observability import logs, tracing
+from taskstream.results.batching import Batcher
+from taskstream.results.row import Row
+from taskstream.results.store import ResultStore
+from taskstream.schemas.records import Records
+
+UNREADABLE_PAUSE = 1.0
+"""Seconds before a store that can't be read is asked again; nothing is judged meanwhile."""
+
+_log = logs.logger(__name__)
+
+
+class Service:
+    """Carries tasks through their attempts.
+
+    Args:
+        app: the app, its tasks loaded.
+        store: where rows go.
+        link: the parent.
+        worker: the worker's name.
+        concurrency: how many tasks run at once.
+        solo: whether tasks run in the main thread, one at a time.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        store: ResultStore,
+        link: Link,
+        *,
+        worker: str,
+        concurrency: int,
+        solo: bool,
+        clock: Clock,
+    ) -> None:
+        self._app = app
+        self._store = store
+        self._link = link
+        self._worker = worker
+        self._solo = solo
+        self._clock = clock
+        self._grace = app.settings.unknown_grace
+        self._system = "cassandra" if app.settings.cassandra_hosts else "sqlite"
+        self._writers = Writers(app.schema_store())
+        self._records = Records()
+        self._prefixes: dict[str, bytes] = {}
+        self._resources: Any = None
+        self._idle = threading.Condition()
+        self._held = 0
+        self._is_stuck = False
+        self._batcher: Batcher[tuple[Attempt, Row]] = Batcher(
+            store, stored=self._stored, refused=self._refused, clock=clock
+        )
+        self._running = Running(self._ended, self._stuck, clock)
+        self._async = AsyncRunner(app, self._running, concurrency)
+        self._threads = ThreadRunner(app, self._running, concurrency)
+        self.main = MainRunner(app, self._running)
+
+    def open(self) -> None:
+        """Enters the app's lifespan; what it raises is the user's error."""
+        self._resources = self._async.open()
+
+    def take(self, tasks: list[Given]) -> None:
+        """Prepares tasks and hands them to their runners, or straight to the record."""
+        with self._idle:
+            self._held += len(tasks)
+        attempts = [steps.open_(given) for given in tasks]
+        self._recall(attempts)
+        submitted: dict[
+            Callable[[list[tuple[Attempt, Context]]], None], list[tuple[Attempt, Context]]
+        ] = {}
+        for attempt in attempts:
+            self._prepare(attempt)
+            if attempt.verdict is None:
+                submitted.setdefault(self._runner(attempt), []).append(
+                    (attempt, self._context(attempt))
+                )
+            else:
+                self._record(attempt)
+        for submit, ready in submitted.items():
+            submit(ready)
+
+    def drain(self) -> None:
+        """Waits until nothing is held any more, then leaves the lifespan."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._held == 0)
+        self._batcher.close(timeout=10.0)
+        self._async.close()
+
+    # Prepare
+
+    def _recall(self, attempts: list[Attempt]) -> None:
+        asked = [
+            attempt for attempt in attempts if attempt.given.lookup and attempt.verdict is None
+        ]
+        if not asked:
+            return
+        ids = list({attempt.envelope.id for attempt in asked})
+        found = self._until_readable(partial(self._store.read_many, ids), StoreError)
+        for attempt in asked:
+            steps.recall(attempt, found[attempt.envelope.id])
+
+    def _prepare(self, attempt: Attempt) -> None:
+        now = self._clock.now()
+        task = self._app.find(attempt.envelope.task)
+        steps.resolve(attempt, task, now=now, grace=self._grace)
+        steps.check(attempt, now=now)
+        decode = partial(steps.decode, attempt, self._writers, now=now, grace=self._grace)
+        self._until_readable(decode, BrokerError, SchemaError)
+        if attempt.found is None:
+            self._trace(attempt)
+
+    def _trace(self, attempt: Attempt) -> None:
+        envelope, record = attempt.envelope, attempt.given.record
+        attempt.span = tracing.process_span(
+            task=envelope.task,
+            task_id=envelope.id,
+            run=envelope.run,
+            attempt=envelope.attempt,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            group=attempt.given.group,
+            key=None if record.key is None else record.key.decode(errors="replace"),
+            headers=envelope.trace,
+            worker=self._worker,
+        )
+
+    def _until_readable(self, read: Callable[[], Any], *kinds: type[Exception]) -> Any:
+        """What `read` returns, however long its store is away: without it nothing can be judged."""
+        while True:
+            try:
+                return read()
+            except kinds as error:
+                _log.warning("a store can't be read; tasks wait", error=str(error))
+                time.sleep(UNREADABLE_PAUSE)
+
+    def _runner(self, attempt: Attempt) -> Callable[[list[tuple[Attempt, Context]]], None]:
+        assert attempt.task is not None
+        if attempt.task.runs == "async":
+            return self._async.submit
+        return self.main.submit if self._solo else self._threads.submit
+
+    def _context(self, attempt: Attempt) -> Context:
+        envelope, task, given = attempt.envelope, attempt.task, attempt.given
+        assert task is not None
+        return Context(
+            id=envelope.id,
+            task=task.name,
+            run=envelope.run,
+            attempt=envelope.counted_attempt,
+            key=steps.key_of(attempt),
+            fence=given.fence,
+            root=envelope.root or envelope.id,
+            deadline=None if task.timeout is None else self._clock.now() + task.timeout,
+            resources=self._resources,
+            stop=attempt.stop,
+            report=_unwatched,
+        )
+
+    # Judge and record
+
+    def _ended(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
+        assert attempt.task is not None
+        prefix = self._prefix(attempt) if error is None else b""
+        steps.judge_outcome(attempt, value, error, prefix, self._clock.now())
+        self._record(attempt)
+
+    def _prefix(self, attempt: Attempt) -> bytes:
+        """The frame of a task's results; its schema is stored before the first of them."""
+        assert attempt.task is not None
+        name = attempt.task.name
+        if name not in self._prefixes:
+            schema = attempt.task.schema.result
+            put = partial(self._app.schema_store().put, schema)
+            self._prefixes[name] = self._until_readable(put, BrokerError, SchemaError)
+        return self._prefixes[name]
+
+    def _record(self, attempt: Attempt) -> None:
+        if attempt.found is not None:
+            self._report([(attempt, attempt.found)])
+            return
+        attempt.finished = attempt.finished or self._clock.now()
+        row = steps.row(attempt, worker=self._worker)
+        assert attempt.span is not None
+        attempt.write_span = tracing.store_span(
+            attempt.span, keyspace=self._app.settings.keyspace, table="results", system=self._system
+        )
+        attempt.span.finish(str(row.state), attempt.error)
+        self._batcher.add([(row, (attempt, row))])
+
+    def _stored(self, stored: list[tuple[Attempt, Row]]) -> None:
+        for attempt, _ in stored:
+            assert attempt.write_span is not None
+            attempt.write_span.finish(len(stored))
+        self._report(stored)
+
+    def _refused(self, ticket: tuple[Attempt, Row], error: StoreError) -> None:
+        """The store does not take this row: the task dies of it, with a row that it can take."""
+        attempt, _ = ticket
+        attempt.refusals += 1
+        if attempt.refusals > 1:
+            _log.error(
+                "the store refuses the row of a task; its offset stays open",
+                task=attempt.envelope.task, task_id=attempt.envelope.id, error=str(error),
+            )  # fmt: skip
+            return
+        attempt.value, attempt.error = None, None
+        attempt.verdict = Dead("ResultTooLarge", str(error)[:1000])
+        row = steps.row(attempt, worker=self._worker)
+        self._batcher.add([(row, (attempt, row))])
+
+    def _report(self, recorded: list[tuple[Attempt, Row]]) -> None:
+        judged = []
+        for attempt, row in recorded:
+            assert attempt.verdict is not None
+            judged.append(
+                Judged(
+                    attempt.given.number,
+                    attempt.verdict,
+                    attempt.span.headers if attempt.span is not None else attempt.envelope.trace,
+                    attempt.envelope.id,
+                    attempt.envelope.task,
+                    steps.reply(attempt, row, self._records),
+                )
+            )
+        self._link.send(pack_judged(judged))
+        with self._idle:
+            self._held -= len(judged)
+            self._idle.notify_all()
+        self._leave_if_stuck()
+
+    def _stuck(self, _attempt: Attempt) -> None:
+        """An attempt goes on past its limit, and can't be stopped: take no more, be replaced."""
+        self._link.send(pack_retiring())
+        self._is_stuck = True
+        self._leave_if_stuck()
+
+    def _leave_if_stuck(self) -> None:
+        # A solo child's main thread is in the task, and nothing else is held: the process is the task.
+        if self._solo and self._is_stuck and self._held == 0:
+            os._exit(0)
+
+
+def _unwatched(_fraction: float, _note: str) -> None:
+    """Progress that nobody watches yet."""

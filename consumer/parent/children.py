@@ -1,0 +1,225 @@
+"""The child processes: started, fed, listened to, and replaced when they end.
+
+A child is a fresh interpreter (never a fork: forked Kafka clients and driver sessions hang) that
+holds one end of a socket. The parent never blocks on a child: what a child does not read stays in
+the parent's buffer for it, bounded by what the child may hold. A child that dies closes its socket,
+and the parent knows exactly which tasks it held.
+"""
+
+import contextlib
+import selectors
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.pipe import Frame, Frames, pack_stop
+from taskstream.core.clock import Clock
+
+READ_BYTES = 256 * 1024
+
+DEPTH_SECONDS = 0.03
+"""How far ahead a child is fed: about what passes between a task's end and its stored row."""
+
+DEPTH_TASKS = 500
+"""The most that a child is fed ahead."""
+
+
+@dataclass(slots=True)
+class Depth:
+    """How many tasks a child is given beyond what it can run at once: pure, from what it finished.
+
+    A child that finishes 5,000 tasks a second must be fed ahead, or it starves while rows are on
+    their way; one that finishes two a second must not, or short tasks queue behind long ones.
+    """
+
+    concurrency: int
+    _since: float = 0.0
+    _count: int = 0
+    _rate: float = 0.0
+
+    def finished(self, count: int, now: float) -> None:
+        """Notes that `count` tasks were finished by `now`, in monotonic seconds."""
+        self._count += count
+        span = now - self._since
+        if span >= 0.05:
+            # Weighted to the new: a queue that turns from short tasks to long ones must show soon.
+            self._rate = 0.3 * self._rate + 0.7 * self._count / span
+            self._since, self._count = now, 0
+
+    @property
+    def limit(self) -> int:
+        """How many tasks the child may hold."""
+        return self.concurrency + min(DEPTH_TASKS, int(2 * self._rate * DEPTH_SECONDS))
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One child process, as the parent sees it.
+
+    Args:
+        number: unique while the parent lives.
+        process: the interpreter.
+        link: our end of the socket, non-blocking.
+        solo: whether it runs one task at a time, in its main thread.
+        depth: how much it may hold.
+        held: the tasks it holds, by number.
+        ready: it has said hello.
+        retiring: it gets no more tasks.
+    """
+
+    number: int
+    process: subprocess.Popen[bytes]
+    link: socket.socket
+    solo: bool
+    depth: Depth
+    held: dict[int, Entry] = field(default_factory=dict)
+    ready: bool = False
+    retiring: bool = False
+    frames: Frames = field(default_factory=Frames)
+    outgoing: deque[memoryview] = field(default_factory=deque)
+
+    @property
+    def room(self) -> int:
+        """How many more tasks it may be given."""
+        if not self.ready or self.retiring:
+            return 0
+        return (1 if self.solo else self.depth.limit) - len(self.held)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+
+class Children:
+    """All children of a worker. Not thread-safe: it belongs to the loop.
+
+    Args:
+        command: arguments after `python -m taskstream.consumer.child`, as text.
+        concurrency: how many tasks one child runs at once.
+        selector: where their sockets are watched; a child's socket carries the child as its data.
+        clock: for the pace of restarts.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        concurrency: int,
+        selector: selectors.BaseSelector,
+        clock: Clock,
+    ) -> None:
+        self._command = command
+        self._concurrency = concurrency
+        self._selector = selector
+        self._clock = clock
+        self._alive: dict[int, Child] = {}
+        self._next = 1
+        self._not_before = 0.0
+        self._early_deaths = 0
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(list(self._alive.values()))
+
+    def __len__(self) -> int:
+        return len(self._alive)
+
+    def start(self, *, solo: bool = False) -> Child:
+        """Starts one more child; it can be given tasks once it is ready."""
+        ours, theirs = socket.socketpair()
+        command = [
+            sys.executable, "-m", "taskstream.consumer.child",
+            "--link", str(theirs.fileno()), "--concurrency", str(1 if solo else self._concurrency),
+            *(["--solo"] if solo else []), *self._command,
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        theirs.close()
+        ours.setblocking(False)
+        child = Child(
+            self._next,
+            process,
+            ours,
+            solo,
+            Depth(1 if solo else self._concurrency, self._clock.monotonic()),
+        )
+        self._next += 1
+        self._alive[child.number] = child
+        self._selector.register(ours, selectors.EVENT_READ, child)
+        return child
+
+    def missing(self, wanted: int, *, solo: bool = False) -> int:
+        """How many children to start now: 0 while those that died at start-up are left to rest."""
+        if self._clock.monotonic() < self._not_before:
+            return 0
+        serving = sum(child.solo == solo and not child.retiring for child in self._alive.values())
+        return max(0, wanted - serving)
+
+    def receive(self, child: Child) -> list[Frame] | None:
+        """What a child has said; None once it is gone."""
+        try:
+            data = child.link.recv(READ_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        return list(child.frames.feed(data)) if data else None
+
+    def send(self, child: Child, frame: bytes) -> None:
+        """Says something to a child, as soon as it reads."""
+        child.outgoing.append(memoryview(frame))
+        self.flush(child)
+
+    def flush(self, child: Child) -> None:
+        """Writes what the child's socket takes now; the rest when it is writable."""
+        try:
+            while child.outgoing:
+                sent = child.link.send(child.outgoing[0])
+                if sent < len(child.outgoing[0]):
+                    child.outgoing[0] = child.outgoing[0][sent:]
+                else:
+                    child.outgoing.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
+            child.outgoing.clear()  # it has gone: `receive` will say so
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.outgoing else 0)
+        if self._selector.get_key(child.link).events != events:
+            self._selector.modify(child.link, events, child)
+
+    def retire(self, child: Child) -> None:
+        """Gives it no more, and asks it to end when it has nothing left."""
+        child.retiring = True
+        self.send(child, pack_stop())
+
+    def bury(self, child: Child) -> int:
+        """Forgets a child that has gone; returns its exit status, negative for a signal."""
+        self._selector.unregister(child.link)
+        child.link.close()
+        del self._alive[child.number]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.process.wait(1.0)
+        if child.process.returncode is None:
+            child.process.kill()  # it closed its socket and stayed: nothing it does can count now
+            child.process.wait()
+        self._note_death(child)
+        return child.process.returncode
+
+    def kill(self) -> None:
+        """Ends all of them at once."""
+        for child in self:
+            child.process.kill()
+        for child in self:
+            self.bury(child)
+
+    def _note_death(self, child: Child) -> None:
+        # One that dies before it was ready would be started and die in a tight circle.
+        self._early_deaths = 0 if child.ready else self._early_deaths + 1
+        if self._early_deaths:
+            pause = min(30.0, 0.5 * 2 ** min(self._early_deaths, 6))
+            self._not_before = self._clock.monotonic() + pause

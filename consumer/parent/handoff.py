@@ -1,0 +1,136 @@
+"""What follows an attempt in Kafka: the next attempt's record, or a dead letter.
+
+Called only after the attempt's row is stored, and the task's offset counts as finished only after
+Kafka has acknowledged the record. A hand-off that a crash repeats has the same identity and comes
+home to the same partition, where it is recognised.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from taskstream.broker.records import Record
+from taskstream.broker.sender import Ack, Sender
+from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.pipe import Judged
+from taskstream.consumer.verdict import Again, Dead
+from taskstream.core import envelope
+from taskstream.core.envelope import Death, Header, Place
+from taskstream.core.errors import BrokerError
+from taskstream.core.names import Names
+from taskstream.core.tiers import tier_for
+from taskstream.observability import tracing
+
+MESSAGE_CHARACTERS = 8000
+"""Where an error's text is cut in a dead letter's headers; the row has all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to be produced; its trace headers are added when its span starts."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOff:
+    """The outcome of one hand-off: `error` is None once Kafka has acknowledged it."""
+
+    entry: Entry
+    judged: Judged
+    error: BrokerError | None
+
+
+def next_attempt(
+    record: Record, judged: Judged, verdict: Again, *, names: Names, group: str, now: float
+) -> Outgoing:
+    """The record that asks for one more attempt, in the tier that fits its wait.
+
+    Args:
+        record: the record of the attempt that ended.
+        judged: what the child said of it.
+        verdict: when the next attempt is due.
+        names: the app's topics.
+        group: the consumer group that it comes back to.
+        now: seconds since 1970.
+    """
+    before = envelope.read(envelope.name_task(record.headers, judged.task, judged.task_id))
+    after = replace(
+        before.next_attempt(due=verdict.due, counts=verdict.counts, grace=verdict.grace),
+        home=before.home or Place(record.topic, record.partition),
+        group=group,
+        published=before.published or record.timestamp,
+        trace=(),
+    )
+    key = judged.task_id.encode() if record.key is None else record.key
+    topic = names.delay(tier_for(verdict.due - now))
+    return Outgoing(topic, key, record.value, tuple(envelope.write(after)))
+
+
+def dead_letter(
+    record: Record, judged: Judged, verdict: Dead, *, names: Names, now: float
+) -> Outgoing:
+    """The dead letter: the original bytes and headers, the reason, and where it came from."""
+    death = Death(verdict.reason, verdict.message[:MESSAGE_CHARACTERS], record.source, now)
+    named = envelope.name_task(record.headers, judged.task, judged.task_id)
+    headers = envelope.bury(named, death, ())
+    return Outgoing(names.dead, record.key, record.value, tuple(headers))
+
+
+class Handoff:
+    """Produces what follows an attempt, and tells when Kafka has it.
+
+    Args:
+        sender: the worker's producer.
+        names: the app's topics.
+        tell: takes the outcome, from any thread, without blocking.
+    """
+
+    def __init__(self, sender: Sender, names: Names, tell: Callable[[HandedOff], None]) -> None:
+        self._sender = sender
+        self._names = names
+        self._tell = tell
+
+    def carry_out(self, entry: Entry, judged: Judged, *, group: str, now: float) -> None:
+        """Starts the hand-off of a judged task; the outcome comes to `tell`."""
+        record = entry.record
+        if isinstance(judged.verdict, Again):
+            outgoing = next_attempt(
+                record, judged, judged.verdict, names=self._names, group=group, now=now
+            )
+        elif isinstance(judged.verdict, Dead):
+            outgoing = dead_letter(record, judged, judged.verdict, names=self._names, now=now)
+        else:
+            raise TypeError(f"{judged.verdict} needs no hand-off")
+        self._send(entry, judged, outgoing)
+
+    def _send(self, entry: Entry, judged: Judged, outgoing: Outgoing) -> None:
+        span = tracing.publish_span(
+            outgoing.topic,
+            task=judged.task,
+            task_id=judged.task_id,
+            key=None if outgoing.key is None else outgoing.key.decode(errors="replace"),
+            parent=judged.trace,
+        )
+
+        def done(ack: Ack | None, error: BrokerError | None) -> None:
+            if ack is not None:
+                span.acknowledged(ack.partition, ack.offset)
+            else:
+                span.failed(error or BrokerError("no acknowledgement"))
+            self._tell(HandedOff(entry, judged, error))
+
+        try:
+            self._sender.send(
+                outgoing.topic,
+                outgoing.value,
+                key=outgoing.key,
+                headers=[*outgoing.headers, *span.headers],
+                on_done=done,
+                timeout=0,
+            )
+        except BrokerError as error:
+            span.failed(error)
+            self._tell(HandedOff(entry, judged, error))

@@ -1,0 +1,125 @@
+"""What the parent knows of one partition that it owns: pure state.
+
+The horizon is reserved ahead: no task is given out at an offset at or above the horizon of the last
+acknowledged commit. So whoever takes the partition over knows from that commit which records may
+have been started (they are looked up in the store), and which have not.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from taskstream.broker.group import Assigned
+from taskstream.broker.offset_codec import decode, encode
+from taskstream.broker.offsets import Progress, Tracker
+from taskstream.consumer.parent.intake import Intake
+from taskstream.consumer.parent.lanes import Entry
+from taskstream.core.envelope import Place
+
+WINDOW = 1000
+"""How many records of a partition may be unfinished."""
+
+WINDOW_FULL = 750
+"""Where its intake pauses: one more `take` may be on its way."""
+
+RESERVE = 4000
+"""How many offsets a commit reserves ahead of what was delivered."""
+
+
+@dataclass(slots=True, eq=False)
+class Partition:
+    """One partition, from its assignment to its end. Not thread-safe.
+
+    Args:
+        place: which one.
+        epoch: which assignment this is; fences verdicts of an earlier one.
+        intake: who reads it.
+        fence: what tasks are given as their fencing number.
+        tracker: which records are finished.
+        inherited: records below this offset may have been started by an earlier owner.
+        end: the end of the partition at its assignment.
+        reserved: the horizon of the last acknowledged commit.
+    """
+
+    place: Place
+    epoch: int
+    intake: Intake
+    fence: int
+    tracker: Tracker
+    inherited: int
+    end: int
+    reserved: int = 0
+    revoking: bool = False
+    beyond: deque[Entry] = field(default_factory=deque)
+    """Delivered at or above the horizon: given out once it has moved."""
+    given_to: int = 0
+    """One past the highest offset given out."""
+    _sent: Progress | None = None
+    _acknowledged: Progress | None = None
+
+    @classmethod
+    def begin(cls, assigned: Assigned, *, epoch: int, intake: Intake, fence: int) -> "Partition":
+        """Continues where the group's last commit left off."""
+        start = assigned.low if assigned.committed is None else assigned.committed
+        progress = decode(start, assigned.metadata)
+        if progress is None:  # not our commit: whatever stands there may have been started
+            progress = Progress(start, start, horizon=assigned.high)
+        return cls(
+            place=assigned.place,
+            epoch=epoch,
+            intake=intake,
+            fence=fence,
+            tracker=Tracker.resume(progress),
+            inherited=progress.horizon,
+            end=assigned.high,
+            given_to=start,
+        )
+
+    @property
+    def full(self) -> bool:
+        """Whether too much of it is unfinished to take more in."""
+        return self.tracker.pending >= WINDOW_FULL
+
+    def within_horizon(self, entry: Entry) -> bool:
+        """Whether the entry may be given out now; else it waits here until the horizon has moved."""
+        if entry.record.offset < self.reserved:
+            return True
+        self.beyond.append(entry)
+        return False
+
+    @property
+    def commit_is_urgent(self) -> bool:
+        """Whether tasks wait, or soon will, for the horizon to move."""
+        return self._sent is None and self.tracker.position > self.reserved - RESERVE // 2
+
+    def commit(self, *, full: bool) -> tuple[int, str] | None:
+        """What to commit now, or None: nothing changed, or an answer is still due.
+
+        Args:
+            full: also if nothing changed. Kafka does not fence commits, so a frozen former owner can
+                rewind ours when it wakes up; a repeated commit puts that right.
+        """
+        if self._sent is not None:
+            return None
+        progress = self.tracker.progress(self.tracker.position + RESERVE)
+        if progress == self._acknowledged and not full:
+            return None
+        self._sent = progress
+        return progress.watermark, encode(progress)
+
+    def last_commit(self) -> tuple[int, str]:
+        """What to commit when the partition is given up: nothing is reserved any more."""
+        progress = self.tracker.progress(max(self.given_to, self.tracker.watermark))
+        return progress.watermark, encode(progress)
+
+    def acknowledge(self) -> Iterable[Entry]:
+        """The commit is stored; returns the entries that may be given out now."""
+        self._acknowledged, self._sent = self._sent, None
+        if self._acknowledged is not None:
+            self.reserved = self._acknowledged.horizon
+        while self.beyond and self.beyond[0].record.offset < self.reserved:
+            yield self.beyond.popleft()
+
+    def refuse(self) -> None:
+        """The commit failed; the next one says the same and more."""
+        self._sent = None

@@ -1,0 +1,260 @@
+"""What parent and child say to each other, and how it becomes bytes on their socket.
+
+One msgpack array is one frame; its first element is its kind. Frames hold many tasks at a time,
+because a system call and a wake-up for each task would cost more than the task. The order in which
+frames are sent is the order in which they are heard.
+"""
+
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import msgpack
+
+from taskstream.broker.records import Record
+from taskstream.consumer.verdict import Again, Dead, Done, Verdict
+from taskstream.core.envelope import Header, Place
+from taskstream.core.states import State
+
+FRAME_TASKS = 250
+"""How many tasks one frame holds at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A task on its way to a child.
+
+    Args:
+        number: the parent's number for it, unique while the parent lives.
+        record: what Kafka delivered.
+        given_us: when it was given out, microseconds since 1970: the timestamp of its row.
+        fence: grows with each owner of its partition.
+        group: the consumer group it was read for.
+        lookup: whether to look in the store before running it.
+        lost: how often a child has died while it held this task; from three on it is not run, only
+            buried.
+    """
+
+    number: int
+    record: Record
+    given_us: int
+    fence: int
+    group: str
+    lookup: bool
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An encoded reply, and the partition where somebody waits for it."""
+
+    place: Place
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A task whose row is stored: what is left to do is the parent's.
+
+    Args:
+        number: as in `Given`.
+        verdict: what to do.
+        trace: W3C headers of the attempt, the parents of what is handed off.
+        task_id: the task's id; derived by the child for a foreign record.
+        task: the task's name; empty where the record didn't tell.
+        reply: what those who wait are told; None where nobody asked, or nothing is final yet.
+    """
+
+    number: int
+    verdict: Verdict
+    trace: tuple[Header, ...]
+    task_id: str
+    task: str
+    reply: Reply | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What the parent must know of a task without importing it.
+
+    Args:
+        runs: "async", "thread" or "process".
+    """
+
+    runs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A child is ready.
+
+    Args:
+        app: the app's name.
+        settings: the settings by name, as `dataclasses.asdict` gives them.
+        queues: for each queue its priorities with their weights.
+        tasks: for each task name and alias what the parent must know of it.
+    """
+
+    app: str
+    settings: dict[str, Any]
+    queues: dict[str, dict[str, int]]
+    tasks: dict[str, TaskFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A child can't start: the parent reports the text and ends.
+
+    Args:
+        message: one line that says what to do.
+        traceback: where it came from; empty for an error of ours that speaks for itself.
+    """
+
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retiring:
+    """A child will take no more tasks: a thread of it is stuck past its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The parent's word to a child: end once everything you hold is stored."""
+
+
+def pack_given(tasks: list[Given]) -> bytes:
+    """Frames that hand tasks to a child."""
+    frames = []
+    for start in range(0, len(tasks), FRAME_TASKS):
+        rows = [
+            (
+                given.number,
+                (
+                    given.record.topic,
+                    given.record.partition,
+                    given.record.offset,
+                    given.record.key,
+                    given.record.value,
+                    given.record.headers,
+                    given.record.timestamp,
+                ),
+                given.given_us,
+                given.fence,
+                given.group,
+                given.lookup,
+                given.lost,
+            )
+            for given in tasks[start : start + FRAME_TASKS]
+        ]
+        frames.append(_pack(("run", rows)))
+    return b"".join(frames)
+
+
+def pack_judged(tasks: list[Judged]) -> bytes:
+    """A frame that hands verdicts to the parent."""
+    rows = [
+        (
+            judged.number,
+            _plain(judged.verdict),
+            judged.trace,
+            judged.task_id,
+            judged.task,
+            judged.reply
+            and (judged.reply.place.topic, judged.reply.place.partition, judged.reply.value),
+        )
+        for judged in tasks
+    ]
+    return _pack(("judged", rows))
+
+
+def pack_hello(hello: Hello) -> bytes:
+    """The frame of a child that is ready."""
+    tasks = {name: astuple(facts) for name, facts in hello.tasks.items()}
+    return _pack(("hello", hello.app, hello.settings, hello.queues, tasks))
+
+
+def pack_failure(failure: Failure) -> bytes:
+    """The frame of a child that can't start."""
+    return _pack(("failure", failure.message, failure.traceback))
+
+
+def pack_retiring() -> bytes:
+    """The frame of a child that takes no more."""
+    return _pack(("retiring",))
+
+
+def pack_stop() -> bytes:
+    """The frame that ends a child."""
+    return _pack(("stop",))
+
+
+Frame = list[Given] | list[Judged] | Hello | Failure | Retiring | Stop
+
+
+class Frames:
+    """Turns bytes as they arrive, in whatever pieces, into whole frames."""
+
+    def __init__(self) -> None:
+        # Both ends are ours, and what they may hold is bounded elsewhere: no limit here.
+        self._unpacker = msgpack.Unpacker(use_list=False, strict_map_key=False, max_buffer_size=0)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are whole now that `data` has arrived."""
+        self._unpacker.feed(data)
+        for frame in self._unpacker:
+            yield _READERS[frame[0]](frame)
+
+
+def _read_given(frame: Any) -> list[Given]:
+    return [Given(number, Record(*record), *rest) for number, record, *rest in frame[1]]
+
+
+def _read_judged(frame: Any) -> list[Judged]:
+    return [
+        Judged(number, _verdict(verdict), trace, task_id, task, reply and _read_reply(*reply))
+        for number, verdict, trace, task_id, task, reply in frame[1]
+    ]
+
+
+def _read_reply(topic: str, partition: int, value: bytes) -> Reply:
+    return Reply(Place(topic, partition), value)
+
+
+def _read_hello(frame: Any) -> Hello:
+    _, app, settings, queues, tasks = frame
+    return Hello(app, settings, queues, {name: TaskFacts(*facts) for name, facts in tasks.items()})
+
+
+_READERS: dict[str, Any] = {
+    "run": _read_given,
+    "judged": _read_judged,
+    "hello": _read_hello,
+    "failure": lambda frame: Failure(*frame[1:]),
+    "retiring": lambda _frame: Retiring(),
+    "stop": lambda _frame: Stop(),
+}
+
+_DONE = {state: Done(state) for state in State}
+
+
+def _plain(verdict: Verdict) -> Any:
+    match verdict:
+        case Done(state):
+            return str(state)
+        case Again(due, counts, grace):
+            return (due, counts, grace)
+        case Dead(reason, message):
+            return (reason, message)
+
+
+def _verdict(plain: Any) -> Verdict:
+    if isinstance(plain, str):
+        return _DONE[State(plain)]
+    return Again(*plain) if len(plain) == 3 else Dead(*plain)
+
+
+def _pack(frame: Any) -> bytes:
+    packed: bytes = msgpack.packb(frame)
+    return packed

@@ -1,0 +1,104 @@
+"""A worker process: its parent loop, its name, its signals, its health page."""
+
+import os
+import secrets
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from taskstream.consumer.parent.loop import Parent, ParentOptions
+from taskstream.core.clock import SYSTEM_CLOCK, Clock
+from taskstream.core.errors import ConfigError
+from taskstream.observability.health import HealthServer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What `taskstream worker` can be told. Times are in seconds.
+
+    Args:
+        app: the app as `module:attribute`.
+        directory: where its modules are looked for; None is the working directory.
+        queues: which queues to serve; empty means all.
+        priorities: which priorities; empty means all.
+        children: child processes.
+        concurrency: tasks that one child runs at once.
+        group: replaces the app's name in the consumer groups' names.
+        drain: how long running tasks may go on after a stop.
+        exit_when_empty: end once everything that is there is finished.
+        health_port: where /live, /ready and /metrics are served; None is nowhere.
+        log_level: of the children's logs.
+    """
+
+    app: str
+    directory: Path | None = None
+    queues: tuple[str, ...] = ()
+    priorities: tuple[str, ...] = ()
+    children: int = 2
+    concurrency: int = 50
+    group: str | None = None
+    drain: float = 30.0
+    exit_when_empty: bool = False
+    health_port: int | None = None
+    log_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        for name in ("children", "concurrency"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} {getattr(self, name)}: must be 1 or more")
+        if self.drain < 0:
+            raise ConfigError(f"--drain {self.drain:g}: must not be negative")
+
+
+def run(options: WorkerOptions, clock: Clock = SYSTEM_CLOCK) -> int:
+    """Works until SIGTERM or SIGINT, or until empty where the options say so.
+
+    The first signal drains and commits; the second stops hard. Call it from the main thread.
+
+    Returns:
+        How many tasks were finished.
+
+    Raises:
+        ConfigError: the app can't be loaded, or what it needs is missing.
+        BrokerError: Kafka refuses to go on.
+    """
+    parent = Parent(_parent_options(options), clock)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda _number, _frame: parent.stop())
+    health = None
+    try:
+        if options.health_port is not None:
+            health = HealthServer(
+                live=list,
+                ready=lambda: parent.not_ready,
+                metrics=parent.metrics.exposition,
+                port=options.health_port,
+            )
+            health.start()
+        parent.run()
+    finally:
+        if health is not None:
+            health.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return parent.finished
+
+
+def _parent_options(options: WorkerOptions) -> ParentOptions:
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    directory = (options.directory or Path.cwd()).resolve()
+    return ParentOptions(
+        name=name,
+        queue_names=options.queues,
+        priorities=options.priorities,
+        children=options.children,
+        concurrency=options.concurrency,
+        group=options.group,
+        drain=options.drain,
+        exit_when_empty=options.exit_when_empty,
+        child_command=(
+            "--worker", name, "--directory", str(directory), "--log-level", options.log_level, options.app,
+        ),
+    )  # fmt: skip
