@@ -1,0 +1,295 @@
+"""The mover: takes records from the delay topics and brings them home when they are due.
+
+A record's offset is finished only when Kafka has acknowledged its next stop. A crash in between
+moves it twice; both copies have the same identity and come to the same partition of the same topic,
+where the worker's look-up drops the second. Never early: the due time is checked here, and again by
+the worker's own clock.
+
+Any number of these may run: they are one consumer group, and partitions are shared.
+"""
+
+import itertools
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from taskstream.broker.group import Assigned, GroupConsumer
+from taskstream.broker.offset_codec import decode, encode
+from taskstream.broker.offsets import Progress, Tracker
+from taskstream.broker.records import Record
+from taskstream.broker.sender import Ack, Sender
+from taskstream.core.clock import SYSTEM_CLOCK, Clock
+from taskstream.core.envelope import HEADER_ROOM_BYTES, Place, read
+from taskstream.core.errors import BrokerError, Undecodable
+from taskstream.core.names import Names
+from taskstream.core.settings import Settings
+from taskstream.observability import logs
+from taskstream.scheduler.due import Heap, Waiting, next_move
+
+HEAP_RECORDS = 10_000
+"""How many records of one partition may wait in the heap, and be unmoved."""
+
+HEAP_FULL = 9_500
+"""Where a partition pauses: one more `take` may be on its way."""
+
+COMMIT_WINDOW = 1000
+"""How many unmoved records a commit's metadata lists at most; more are simply moved again."""
+
+COMMIT_EVERY = 0.25
+"""Seconds between commits while anything changes."""
+
+POLL = 0.1
+"""The longest wait for the first record, in seconds: what a stop waits for at most."""
+
+SEND_AGAIN = 1.0
+"""Seconds before a move that Kafka did not take is tried again."""
+
+_log = logs.logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Partition:
+    span: float
+    epoch: int
+    tracker: Tracker
+    sent: Progress | None = None
+    stored: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    waiting: Waiting
+    error: BrokerError | None
+
+
+class Scheduler:
+    """Moves due tasks home. `run` belongs to one thread; `stop` may be called from any.
+
+    Args:
+        app: the app's name.
+        settings: where Kafka is.
+        clock: the time.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+
+    def __init__(self, app: str, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._names = Names(app)
+        self._spans = self._names.delays
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._heap = Heap()
+        self._partitions: dict[Place, _Partition] = {}
+        self._moved: deque[_Moved] = deque()
+        self._again: deque[tuple[float, Waiting]] = deque()
+        self._epochs = itertools.count(1)
+        self._commit_at = 0.0
+        self._fatal: BrokerError | None = None
+        name = f"{socket.gethostname()}-{os.getpid()}-scheduler"
+        self._sender = Sender(settings, client_id=name, room_bytes=HEADER_ROOM_BYTES)
+        self._consumer = GroupConsumer(
+            settings,
+            group=self._names.scheduler_group,
+            topics=list(self._spans),
+            client_id=name,
+            listener=self,
+            clock=clock,
+        )
+
+    def run(self) -> None:
+        """Moves until it is stopped.
+
+        Raises:
+            BrokerError: Kafka refuses to go on.
+        """
+        try:
+            while not self._stopping.is_set() and self._fatal is None:
+                self._turn()
+        finally:
+            self._close()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def stop(self) -> None:
+        """Ends `run` soon; what waits here is found again by whoever comes next."""
+        self._stopping.set()
+
+    def _turn(self) -> None:
+        for record in self._consumer.take(500, self._wait()):
+            self._arrive(record)
+        self._settle()
+        now = self._clock.now()
+        for waiting in self._heap.pop_due(now):
+            self._move(waiting, now)
+        self._send_again()
+        self._commit(self._clock.monotonic())
+
+    def _wait(self) -> float:
+        """Seconds until something is due; a record that arrives ends the wait."""
+        next_at = self._heap.next_at
+        until_due = POLL if next_at is None else next_at - self._clock.now()
+        return max(0.0, min(POLL, until_due))
+
+    def _arrive(self, record: Record) -> None:
+        partition = self._partitions.get(Place(record.topic, record.partition))
+        if partition is None or not partition.tracker.deliver(record.offset):
+            return
+        try:
+            envelope = read(record.headers)
+        except Undecodable as error:
+            envelope = None
+            _log.error(
+                "a delay topic holds what is no task; it is left",
+                source=record.source,
+                error=str(error),
+            )
+        if envelope is None or envelope.home is None:
+            partition.tracker.finish(record.offset)
+            return
+        self._heap.push(record, envelope, span=partition.span, epoch=partition.epoch)
+        self._hold_full()
+
+    def _move(self, waiting: Waiting, now: float) -> None:
+        move = next_move(waiting.envelope, self._names, now)
+
+        def done(_ack: Ack | None, error: BrokerError | None) -> None:
+            self._moved.append(_Moved(waiting, error))
+
+        try:
+            self._sender.send(
+                move.topic,
+                waiting.record.value,
+                key=waiting.record.key,
+                headers=list(waiting.record.headers),
+                on_done=done,
+                partition=-1 if move.partition is None else move.partition,
+            )
+        except BrokerError as error:
+            done(None, error)
+
+    def _settle(self) -> None:
+        """Finishes the offsets of what Kafka has acknowledged since."""
+        while self._moved:
+            moved = self._moved.popleft()
+            record = moved.waiting.record
+            if moved.error is not None:
+                _log.warning(
+                    "Kafka did not take a move; it is tried again",
+                    source=record.source,
+                    error=str(moved.error),
+                )
+                self._again.append((self._clock.monotonic() + SEND_AGAIN, moved.waiting))
+                continue
+            partition = self._partitions.get(Place(record.topic, record.partition))
+            if partition is not None and partition.epoch == moved.waiting.epoch:
+                partition.tracker.finish(record.offset)
+                self._hold_full()
+
+    def _send_again(self) -> None:
+        now = self._clock.monotonic()
+        while self._again and self._again[0][0] <= now:
+            self._move(self._again.popleft()[1], self._clock.now())
+
+    def _hold_full(self) -> None:
+        full = {
+            place
+            for place, partition in self._partitions.items()
+            if partition.tracker.pending >= HEAP_FULL
+        }
+        self._consumer.pause(full)
+        self._consumer.resume(self._consumer.paused - full)
+
+    def _commit(self, now: float) -> None:
+        if now < self._commit_at:
+            return
+        self._commit_at = now + COMMIT_EVERY
+        offsets = {}
+        for place, partition in self._partitions.items():
+            progress = _short(partition.tracker.progress(0))
+            if partition.sent is None and progress != partition.stored:
+                partition.sent = progress
+                offsets[place] = (progress.watermark, encode(progress))
+        if offsets:
+            self._consumer.commit(offsets)
+
+    def _close(self) -> None:
+        self._sender.flush(5.0)
+        self._settle()
+        offsets = {}
+        for place, partition in self._partitions.items():
+            progress = _short(partition.tracker.progress(0))
+            offsets[place] = (progress.watermark, encode(progress))
+        try:
+            self._consumer.commit_now(offsets, 5.0)
+        except BrokerError as error:
+            _log.warning("the last commit failed; some records are moved again", error=str(error))
+        self._consumer.close(5.0)
+        self._sender.close(5.0)
+
+    # What the consumer tells, inside `take`.
+
+    def assigned(self, partitions: Sequence[Assigned]) -> None:
+        """Continues where the last commit left off."""
+        for one in partitions:
+            start = one.low if one.committed is None else one.committed
+            progress = decode(start, one.metadata) or Progress.at(start)
+            self._partitions[one.place] = _Partition(
+                self._spans[one.place.topic], next(self._epochs), Tracker.resume(progress)
+            )
+
+    def revoked(self, places: Sequence[Place]) -> None:
+        """Commits what was moved, and forgets the rest."""
+        self._sender.flush(5.0)
+        self._settle()
+        offsets = {}
+        for place in places:
+            if place in self._partitions:
+                progress = _short(self._partitions[place].tracker.progress(0))
+                offsets[place] = (progress.watermark, encode(progress))
+        self.lost(places)
+        try:
+            self._consumer.commit_now(offsets, 5.0)
+        except BrokerError as error:
+            _log.warning("a commit failed; some records are moved again", error=str(error))
+
+    def lost(self, places: Sequence[Place]) -> None:
+        """Forgets partitions that have gone."""
+        for place in places:
+            self._partitions.pop(place, None)
+        self._heap.drop(set(places))
+
+    def committed(self, error: BrokerError | None, offsets: Mapping[Place, int]) -> None:
+        """Notes what is stored."""
+        for place in offsets:
+            partition = self._partitions.get(place)
+            if partition is not None:
+                if error is None:
+                    partition.stored = partition.sent
+                partition.sent = None
+        if error is not None:
+            _log.warning("a commit failed; it is repeated", error=str(error))
+
+    def failed(self, error: BrokerError, fatal: bool) -> None:
+        """Ends on a fatal error."""
+        _log.error("Kafka reports trouble", fatal=fatal, error=str(error))
+        if fatal:
+            self._fatal = error
+
+
+def _short(progress: Progress) -> Progress:
+    """A progress whose list of unfinished offsets fits the metadata.
+
+    A partition may hold ten times as many waiting records as a commit can list. Then the position
+    is set back to the first one that isn't listed: what lies behind it is moved again after a crash,
+    and dropped at home.
+    """
+    if len(progress.unfinished) <= COMMIT_WINDOW:
+        return progress
+    listed = progress.unfinished[:COMMIT_WINDOW]
+    return Progress(
+        progress.watermark, progress.unfinished[COMMIT_WINDOW], listed, progress.horizon
+    )
