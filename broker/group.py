@@ -1,0 +1,533 @@
+"""One member of a consumer group: a thin shell around the client, without any policy.
+
+What to take, when to pause and what to commit is decided above; here stand the rules of the
+client that are easy to get wrong:
+
+- Everything the listener hears, it hears from inside `take`, in the thread that called it.
+- A partition starts at its committed offset or not at all: without one, or where retention has
+  passed it, the listener is told, and nothing is skipped or repeated in silence.
+- After `revoked` or `lost` no record of that partition comes out of `take`.
+- Pausing acts on edges: resuming a partition that is not paused has been seen to rewind it.
+- The client lets one thread in at a time: a commit from another one was measured to wait until
+  `poll` came back (1.7 s of a poll of 2 s), and one that `revoked` waits for, for ever. So other
+  threads leave their commits here, and `take` sends them; those of a partition that has gone
+  meanwhile are dropped, since Kafka would take them from any member.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from taskstream.broker.embedded import address
+from taskstream.broker.failures import NotOwner, NotReady, OffsetLost, TimedOut, broker_error
+from taskstream.broker.messages import record_of
+from taskstream.broker.records import Record
+from taskstream.broker.settings import consumer_options
+from taskstream.broker.topics import Topics
+from taskstream.core.clock import SYSTEM_CLOCK, Clock
+from taskstream.core.envelope import Place
+from taskstream.core.errors import BrokerError, ConfigError
+from taskstream.core.settings import Settings
+
+Offsets = Mapping[Place, tuple[int, str]]
+"""What a commit says of each partition: the next offset to read, and metadata (4,096 bytes at most)."""
+
+_WATERMARKS_HOLD = 0.5  # seconds
+_LOOK_AGAIN = 0.05
+
+LOOK_UP_PATIENCE = 60.0
+"""Seconds that an assignment waits for committed offsets before the member gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """A partition that is ours from now on.
+
+    Args:
+        place: the partition.
+        committed: the group's committed offset, where reading starts; None where there is none.
+        metadata: what stands beside it; empty where there is nothing.
+        low: the first offset that the broker still has.
+        high: the end of the partition at the assignment.
+    """
+
+    place: Place
+    committed: int | None
+    metadata: str
+    low: int
+    high: int
+
+
+class Listener(Protocol):
+    """Who is told what happens to the partitions; always from inside `take`.
+
+    An exception raised here comes out of `take` as it is, after the client's callback is over.
+    """
+
+    def assigned(self, partitions: Sequence[Assigned]) -> None:
+        """These partitions are ours; their records come after this call."""
+
+    def revoked(self, places: Sequence[Place]) -> None:
+        """These partitions are about to go; may block and commit, their new owner waits for it."""
+
+    def lost(self, places: Sequence[Place]) -> None:
+        """These partitions have gone already; a commit would be refused."""
+
+    def committed(self, error: BrokerError | None, offsets: Mapping[Place, int]) -> None:
+        """The outcome of a `commit` for these partitions."""
+
+    def failed(self, error: BrokerError, fatal: bool) -> None:
+        """The client reports trouble; after a fatal one it must be closed and made anew.
+
+        `OffsetLost` names a partition that has stopped, or was not started (see `start`).
+        """
+
+
+class GroupConsumer:
+    """A member of a consumer group.
+
+    `take`, `pause`, `resume` and `start` belong to one thread; the others may be called from any.
+
+    Args:
+        settings: where Kafka is, and options that pass through.
+        group: the consumer group.
+        topics: what the group reads.
+        client_id: how the broker's logs call this member.
+        listener: who is told about partitions, commits and trouble.
+        instance_id: for static membership; unique among the live members.
+        clock: measures patience.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        group: str,
+        topics: Sequence[str],
+        client_id: str,
+        listener: Listener,
+        instance_id: str | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.group = group
+        self.topics = tuple(topics)
+        self._embedded = settings.embedded
+        self._listener = listener
+        self._clock = clock
+        self._owned: dict[Place, Assigned] = {}
+        self._started: dict[Place, int] = {}
+        self._paused: set[Place] = set()
+        # Partitions that went away during the current `take`, whose records it must not return.
+        self._gone: set[Place] = set()
+        self._raised: BaseException | None = None
+        self._unusable: BrokerError | None = None
+        self._closing = False
+        # Appended to by any thread, taken from by the one that takes.
+        self._to_commit: deque[Offsets] = deque()
+        self._telling_in: int | None = None
+        self._watermarks: dict[Place, tuple[int, int]] = {}
+        self._watermarks_at = 0.0
+        self._consumer = self._connect(settings, client_id, instance_id)
+
+    def take(self, limit: int, timeout: float) -> list[Record]:
+        """1 to `limit` records, or none after `timeout` seconds; waits for the first, not for more.
+
+        Call it often, also while everything is paused: it is what keeps the membership alive.
+
+        Raises:
+            BrokerError: the member can't go on; close it and make a new one.
+        """
+        if self._unusable is not None:
+            raise self._unusable
+        self._gone.clear()
+        self._send_commits()
+        # consume(limit, timeout) would wait for all of them or the whole time-out.
+        first = self._consumer.poll(timeout)
+        messages = [] if first is None else [first]
+        if first is not None and limit > 1 and self._raised is None:
+            messages += self._consumer.consume(limit - 1, 0)
+        self._send_commits()
+        records = self._records(messages)
+        self._read_watermarks()
+        self._raise_recorded(records)
+        return records
+
+    def pause(self, places: Iterable[Place]) -> None:
+        """Takes nothing more from these partitions; those that aren't ours are passed over."""
+        edges = [place for place in places if place in self._started and place not in self._paused]
+        if edges:
+            self._consumer.pause(_partitions(edges))
+            self._paused.update(edges)
+
+    def resume(self, places: Iterable[Place]) -> None:
+        """Takes from these partitions again, from where `pause` stopped."""
+        edges = [place for place in places if place in self._paused]
+        if edges:
+            self._consumer.resume(_partitions(edges))
+            self._paused.difference_update(edges)
+
+    def start(self, place: Place, offset: int) -> None:
+        """Reads a partition of ours from `offset`: what to do after `OffsetLost` once it is judged.
+
+        Raises:
+            BrokerError: the partition is not ours.
+        """
+        if place not in self._owned:
+            raise NotOwner(f"starting {place} at {offset}: the partition is not ours")
+        try:
+            if place in self._started:
+                self.resume([place])
+                self._consumer.incremental_unassign(_partitions([place]))
+            self._consumer.incremental_assign(
+                [TopicPartition(place.topic, place.partition, offset)]
+            )
+        except KafkaException as error:
+            raise broker_error(error, f"starting {place} at {offset}") from error
+        self._started[place] = offset
+
+    def commit(self, offsets: Offsets) -> None:
+        """Commits with the next turn of `take`; the outcome comes to `Listener.committed`.
+
+        Returns at once. Partitions that have gone by then are left out, without an outcome.
+        """
+        if offsets:
+            self._to_commit.append(offsets)
+
+    def commit_now(self, offsets: Offsets, timeout: float) -> None:
+        """Commits and waits for the acknowledgement; allowed inside `Listener.revoked`.
+
+        Inside a listener's method only the client's own time-outs end the wait, about a minute.
+
+        Raises:
+            TimedOut: no answer in `timeout` seconds: committed or not, nobody knows.
+            NotOwner: a partition has another owner.
+            BrokerError: it was refused.
+        """
+        if not offsets:
+            return
+        if threading.get_ident() == self._telling_in:
+            failure = self._commit_blocking(offsets)
+        else:
+            # The client's call takes no time-out, so it blocks a thread that can be left behind.
+            outcome: list[BrokerError | None] = []
+            _run_with_deadline(lambda: outcome.append(self._commit_blocking(offsets)), timeout)
+            if not outcome:
+                raise TimedOut(f"committing for group {self.group}: no answer in {timeout:g} s")
+            failure = outcome[0]
+        if failure is not None:
+            raise failure
+
+    @property
+    def assignment(self) -> Collection[Place]:
+        """The partitions that are ours, those that could not be started included."""
+        return tuple(self._owned)
+
+    @property
+    def paused(self) -> frozenset[Place]:
+        """The partitions that `pause` holds."""
+        return frozenset(self._paused)
+
+    def watermarks(self) -> dict[Place, tuple[int, int]]:
+        """First and end offset of each partition of ours, as of its last fetch.
+
+        At most half a second older than that. A paused partition isn't fetched, so its end stands
+        still; ask `broker.topics` where it must be fresh.
+        """
+        return dict(self._watermarks)
+
+    def close(self, timeout: float) -> bool:
+        """Leaves the group; tells the listener nothing more, so drain and commit before.
+
+        The client's own close has been seen to hang with an unreachable broker: after `timeout`
+        seconds it is left behind in its thread.
+
+        Returns:
+            Whether it ended in time.
+        """
+        self._closing = True
+        return _run_with_deadline(self._consumer.close, timeout)
+
+    def _connect(self, settings: Settings, client_id: str, instance_id: str | None) -> Any:
+        if settings.embedded:
+            # Its groups never hear of a topic that comes into being after they subscribed.
+            with Topics(settings, client_id=client_id) as topics:
+                for topic in self.topics:
+                    topics.partitions(topic)
+        options = consumer_options(
+            settings,
+            address(settings),
+            group=self.group,
+            client_id=client_id,
+            instance_id=instance_id,
+        )
+        try:
+            consumer = Consumer(
+                {**options, "on_commit": self._on_commit, "error_cb": self._on_error}
+            )
+            consumer.subscribe(
+                list(self.topics),
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_lost,
+            )
+        except (KafkaException, ValueError, TypeError) as error:
+            raise ConfigError(f"a Kafka consumer of group {self.group}: {error}") from error
+        return consumer
+
+    def _send_commits(self) -> None:
+        while self._to_commit:
+            offsets = self._to_commit.popleft()
+            ours = {place: offsets[place] for place in offsets if place in self._owned}
+            if not ours:
+                continue
+            try:
+                self._consumer.commit(offsets=_with_metadata(ours), asynchronous=True)
+            except KafkaException as error:
+                failure = broker_error(error, f"committing for group {self.group}")
+                refused = {place: offset for place, (offset, _) in ours.items()}
+                self._tell(self._listener.committed, failure, refused)
+
+    def _read_watermarks(self) -> None:
+        now = self._clock.monotonic()
+        if (
+            now < self._watermarks_at + _WATERMARKS_HOLD
+            and self._watermarks.keys() == self._owned.keys()
+        ):
+            return
+        self._watermarks_at = now
+        known = {}
+        for place, assigned in self._owned.items():
+            low, high = self._consumer.get_watermark_offsets(_partitions([place])[0], cached=True)
+            known[place] = (max(low, assigned.low), max(high, assigned.high))
+        self._watermarks = known
+
+    def _records(self, messages: list[Any]) -> list[Record]:
+        records = []
+        for message in messages:
+            if message.error() is not None:
+                self._on_message_error(message)
+                continue
+            records.append(record_of(message))
+        return self._without_gone(records) if self._gone else records
+
+    def _without_gone(self, records: list[Record]) -> list[Record]:
+        """Drops what a rebalance took away between the first record and the last.
+
+        One that came back within the same `take` is read again from where it was assigned, for
+        what of it stood before the rebalance and what after can't be told apart.
+        """
+        for place in self._gone & self._started.keys():
+            self.start(place, self._started[place])
+        return [
+            record for record in records if Place(record.topic, record.partition) not in self._gone
+        ]
+
+    def _raise_recorded(self, records: list[Record]) -> None:
+        """Lets out what a callback raised, and puts the records back that came along with it."""
+        raised, self._raised = self._raised, None
+        if raised is None:
+            return
+        firsts: dict[Place, int] = {}
+        for record in records:
+            firsts.setdefault(Place(record.topic, record.partition), record.offset)
+        for place, offset in firsts.items():
+            if place in self._started:
+                self.start(place, offset)
+        raise raised
+
+    # Callbacks of the client. None may raise: the client would carry it through C into `poll`.
+
+    def _on_assign(self, _consumer: object, partitions: list[TopicPartition]) -> None:
+        if self._closing:
+            return
+        try:
+            assigned = self._look_up(partitions)
+        except BrokerError as error:
+            # Left to itself the client would start reading what the listener never heard of.
+            self._unusable = self._raised = error
+            self._consumer.incremental_assign([])
+            self._tell(self._listener.failed, error, True)
+            return
+        self._begin(assigned)
+
+    def _begin(self, assigned: list[Assigned]) -> None:
+        starts: list[TopicPartition] = []
+        failures: list[OffsetLost] = []
+        for one in assigned:
+            self._owned[one.place] = one
+            start = _start_of(one, self._embedded, self.group)
+            if isinstance(start, OffsetLost):
+                failures.append(start)
+            else:
+                self._started[one.place] = start
+                starts.append(TopicPartition(one.place.topic, one.place.partition, start))
+        self._consumer.incremental_assign(starts)
+        self._tell(self._listener.assigned, assigned)
+        for failure in failures:
+            self._tell(self._listener.failed, failure, False)
+
+    def _on_revoke(self, _consumer: object, partitions: list[TopicPartition]) -> None:
+        self._give_up(partitions, self._listener.revoked)
+
+    def _on_lost(self, _consumer: object, partitions: list[TopicPartition]) -> None:
+        self._give_up(partitions, self._listener.lost)
+
+    def _give_up(
+        self, partitions: list[TopicPartition], tell: Callable[[list[Place]], None]
+    ) -> None:
+        places = [Place(partition.topic, partition.partition) for partition in partitions]
+        if not self._closing:
+            self._tell(tell, places)
+        # A pause has been reported to outlive the assignment it was made for.
+        self.resume(places)
+        self._gone.update(places)
+        started = [place for place in places if place in self._started]
+        for place in places:
+            self._owned.pop(place, None)
+            self._started.pop(place, None)
+        self._consumer.incremental_unassign(_partitions(started))
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition] | None) -> None:
+        if self._closing:
+            return
+        stored: dict[Place, int] = {}
+        refused: dict[str, tuple[BrokerError, dict[Place, int]]] = {}
+        for partition in partitions or ():
+            place = Place(partition.topic, partition.partition)
+            why = partition.error or error
+            if why is None:
+                stored[place] = partition.offset
+            else:
+                failure = broker_error(why, f"committing for group {self.group}")
+                refused.setdefault(why.name(), (failure, {}))[1][place] = partition.offset
+        if stored:
+            self._tell(self._listener.committed, None, stored)
+        for failure, offsets in refused.values():
+            self._tell(self._listener.committed, failure, offsets)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if self._closing:
+            return
+        failure = broker_error(error, f"group {self.group}")
+        if error.fatal():
+            self._unusable = failure
+        self._tell(self._listener.failed, failure, error.fatal())
+
+    def _on_message_error(self, message: Any) -> None:
+        error: KafkaError = message.error()
+        doing = f"group {self.group}"
+        if message.topic() is not None and message.partition() is not None:
+            place = Place(message.topic(), message.partition())
+            doing = f"reading {place} for group {self.group}"
+            if error.name() == "_AUTO_OFFSET_RESET":
+                self._tell(
+                    self._listener.failed,
+                    OffsetLost(
+                        f"{doing}: offset {message.offset()} is not there any more, so records may "
+                        f"be lost; the partition has stopped ({error.str()})"
+                    ),
+                    False,
+                )
+                return
+        self._tell(self._listener.failed, broker_error(error, doing), error.fatal())
+
+    def _tell(self, hear: Callable[..., None], *facts: Any) -> None:
+        self._telling_in = threading.get_ident()
+        try:
+            hear(*facts)
+        except BaseException as error:  # noqa: BLE001 - it goes on from `take`, where it belongs
+            self._raised = self._raised or error
+        finally:
+            self._telling_in = None
+
+    def _look_up(self, partitions: list[TopicPartition]) -> list[Assigned]:
+        """Committed offsets and ends of partitions that have just come to us.
+
+        Raises:
+            BrokerError: no answer within `LOOK_UP_PATIENCE`, or a refusal.
+        """
+        give_up_at = self._clock.monotonic() + LOOK_UP_PATIENCE
+        while True:
+            try:
+                committed = self._consumer.committed(partitions, timeout=5.0)
+                return [self._assigned(partition) for partition in committed]
+            except KafkaException as error:
+                failure = broker_error(error, f"looking up offsets of group {self.group}")
+                transient = isinstance(failure, TimedOut | NotReady)
+                if not transient or self._clock.monotonic() > give_up_at:
+                    raise failure from error
+                time.sleep(_LOOK_AGAIN)
+
+    def _assigned(self, partition: "TopicPartition") -> Assigned:
+        if partition.error is not None:
+            raise KafkaException(partition.error)
+        low, high = self._consumer.get_watermark_offsets(partition, timeout=5.0)
+        return Assigned(
+            Place(partition.topic, partition.partition),
+            partition.offset if partition.offset >= 0 else None,
+            partition.metadata or "",
+            low,
+            high,
+        )
+
+    def _commit_blocking(self, offsets: Offsets) -> BrokerError | None:
+        doing = f"committing for group {self.group}"
+        try:
+            outcome = self._consumer.commit(offsets=_with_metadata(offsets), asynchronous=False)
+        except (KafkaException, RuntimeError) as error:
+            failure = broker_error(error, doing)
+            failure.__cause__ = error
+            return failure
+        refused = (partition.error for partition in outcome or () if partition.error is not None)
+        first = next(refused, None)
+        return None if first is None else broker_error(first, doing)
+
+
+def _start_of(assigned: Assigned, embedded: bool, group: str) -> int | OffsetLost:
+    """Where to start reading, or why not to."""
+    place, committed = assigned.place, assigned.committed
+    if committed is None:
+        if embedded:  # the broker inside the process starts empty: nothing can have been lost
+            return assigned.low
+        return OffsetLost(
+            f"group {group} has no committed offset for {place}: it was never initialised, or its "
+            "offsets have expired; `taskstream init` commits starting offsets"
+        )
+    if committed < assigned.low:
+        return OffsetLost(
+            f"group {group} had read {place} up to offset {committed}, and retention has deleted "
+            f"everything before {assigned.low}: {assigned.low - committed} records may be lost"
+        )
+    if committed > assigned.high:
+        return OffsetLost(
+            f"group {group} had read {place} up to offset {committed}, and the partition ends at "
+            f"{assigned.high}: the topic was made anew, or acknowledged records were lost"
+        )
+    return committed
+
+
+def _run_with_deadline(call: Callable[[], object], timeout: float) -> bool:
+    """Whether the call ended in `timeout` seconds; else it is left behind in its thread."""
+    thread = threading.Thread(target=call, name="taskstream-kafka-call", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return not thread.is_alive()
+
+
+def _partitions(places: Iterable[Place]) -> list[TopicPartition]:
+    return [TopicPartition(place.topic, place.partition) for place in places]
+
+
+def _with_metadata(offsets: Offsets) -> list[TopicPartition]:
+    return [
+        TopicPartition(place.topic, place.partition, offset, metadata)
+        for place, (offset, metadata) in offsets.items()
+    ]

@@ -1,0 +1,300 @@
+"""Records on their way to Kafka: one client, one thread that hears its delivery reports.
+
+Every record that `send` accepts gets exactly one report, whatever happens: the acknowledgement of
+all in-sync replicas, or an error once `publish_timeout` is over. Nothing is dropped: a full local
+queue makes the caller wait, then raises. Only `Producer.produce` is used, because the client's
+batch call drops headers.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from taskstream.broker.embedded import address
+from taskstream.broker.failures import QueueFull, TimedOut, UnknownTopic, broker_error
+from taskstream.broker.forks import abandon
+from taskstream.broker.room import Room
+from taskstream.broker.settings import producer_options, record_limit_bytes
+from taskstream.core.clock import SYSTEM_CLOCK, Clock
+from taskstream.core.envelope import Header
+from taskstream.core.errors import BrokerError, ConfigError
+from taskstream.core.settings import Settings
+
+ANY_PARTITION = -1
+
+_COUNT_HOLDS = 60.0  # seconds that a topic's partition count is believed
+_LOOK_UP_TIMEOUT = 10.0
+_RECORD_OVERHEAD_BYTES = 80
+_POLL = 0.1  # how long the reporting thread may take to see that it is to end
+
+
+class Ack(NamedTuple):
+    """Where an acknowledged record stands; a tuple, since one is made for each record."""
+
+    partition: int
+    offset: int
+
+
+Report = Callable[[Ack | None, BrokerError | None], None]
+"""Called once per record, from the reporting thread, must not block: its place, or what went wrong."""
+
+
+class Sender:
+    """A producer. Any thread may call any method; after a fork the child gets a client of its own.
+
+    Args:
+        settings: where Kafka is, `publish_timeout`, and options that pass through.
+        client_id: how the broker's logs call this client.
+        room_bytes: how much larger than a published record a record may be (hand-offs).
+        clock: measures waits.
+
+    Attributes:
+        limit_bytes: the largest record it takes.
+    """
+
+    limit_bytes: int
+    _client: Producer | None
+    _thread: threading.Thread | None
+    _room: Room | None
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        client_id: str,
+        room_bytes: int = 0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._settings = settings
+        self._client_id = client_id
+        self._room_bytes = room_bytes
+        self._clock = clock
+        self.limit_bytes = record_limit_bytes(settings) + room_bytes
+        self._start_over()
+        myself = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _after_fork(myself()))
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None,
+        headers: Sequence[Header],
+        on_done: Report,
+        partition: int = ANY_PARTITION,
+        timeout: float | None = None,
+    ) -> None:
+        """Hands a record to the client, which sends it in the background.
+
+        Args:
+            topic: an existing topic.
+            value: None for a tombstone.
+            key: chooses the partition, as in Java; None for any.
+            headers: in order.
+            on_done: hears the outcome, unless this call raises.
+            partition: overrides the choice by key.
+            timeout: seconds to wait for room in the local queue, by default `publish_timeout`;
+                0 doesn't wait.
+
+        Raises:
+            UnknownTopic: the topic does not exist.
+            RecordTooLarge: it exceeds `limit_bytes`.
+            QueueFull: there was no room in time.
+            BrokerError: Kafka can't be reached, or this sender is closed.
+            ConfigError: an option is wrong.
+        """
+        client = self._open() if self._client is None else self._client
+        if topic not in self._counts:
+            self.partitions(topic)
+        counted = None
+        if self._room is not None:
+            size_bytes = _size_of(key, value, headers)
+            counted = self._room.admit(topic, size_bytes, on_done, self._patience(timeout))
+            on_done = counted
+        report = partial(self._on_report, topic, on_done)
+        listed = headers if isinstance(headers, list) else list(headers)  # the client insists
+        try:
+            try:
+                client.produce(topic, value, key, partition, report, headers=listed)
+            except BufferError:
+                self._when_drained(
+                    partial(client.produce, topic, value, key, partition, report, headers=listed),
+                    self._patience(timeout),
+                )
+        except BaseException as error:
+            if counted is not None:
+                counted.withdraw()
+            if isinstance(error, KafkaException):
+                raise self._failure(error, topic) from error
+            raise
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; asks the broker once a minute at most.
+
+        Raises:
+            UnknownTopic: it does not exist.
+            BrokerError: Kafka can't be reached.
+            ConfigError: an option is wrong.
+        """
+        known = self._counts.get(topic)
+        if known is not None and self._clock.monotonic() < known[1]:
+            return known[0]
+        client = self._open() if self._client is None else self._client
+        count = self._count(client, topic)
+        self._counts[topic] = (count, self._clock.monotonic() + _COUNT_HOLDS)
+        return count
+
+    def knows(self, topic: str) -> bool:
+        """Whether `send` to this topic and `partitions` would go without asking the broker."""
+        known = self._counts.get(topic)
+        return known is not None and self._clock.monotonic() < known[1]
+
+    @property
+    def pending(self) -> int:
+        """How many records have no report yet."""
+        return 0 if self._client is None else len(self._client)
+
+    def flush(self, timeout: float) -> int:
+        """Waits until every record has its report.
+
+        Returns:
+            How many have none after `timeout` seconds.
+        """
+        return 0 if self._client is None else self._client.flush(timeout)
+
+    def close(self, timeout: float) -> int:
+        """Flushes, and takes nothing more; safe to call again.
+
+        Returns:
+            How many records had no report after `timeout` seconds; they are reported as failed.
+        """
+        remaining = self.flush(timeout)
+        with self._lock:
+            self._closed = True
+            client, self._client = self._client, None
+            thread, self._thread = self._thread, None
+        if client is not None and thread is not None:
+            if remaining:
+                client.purge()
+                client.flush(_POLL)
+            thread.join()
+        return remaining
+
+    def _start_over(self) -> None:
+        """The state of a process that has sent nothing yet."""
+        self._lock = threading.Lock()
+        self._closed = False
+        self._client = None
+        self._thread = None
+        self._room = None
+        self._counts: dict[str, tuple[int, float]] = {}
+        self._waiting = 0
+        self._drained = threading.Event()
+        self._trouble = ""
+
+    def _open(self) -> Producer:
+        with self._lock:
+            if self._closed:
+                raise BrokerError("this sender is closed: make a new one to send more")
+            if self._client is None:
+                servers = address(self._settings)
+                options = producer_options(
+                    self._settings, servers, client_id=self._client_id, room_bytes=self._room_bytes
+                )
+                try:
+                    client = Producer({**options, "error_cb": self._on_error})
+                except (KafkaException, ValueError, TypeError) as error:
+                    raise ConfigError(f"a Kafka producer: {error}") from error
+                if self._settings.embedded:
+                    self._room = Room(servers, self._clock)
+                self._thread = threading.Thread(
+                    target=self._report, args=(client,), name="taskstream-send", daemon=True
+                )
+                self._thread.start()
+                self._client = client
+            return self._client
+
+    def _report(self, client: Producer) -> None:
+        """Delivery reports come out of `poll` and nowhere else; it waits in C, without the GIL."""
+        while not self._closed:
+            client.poll(_POLL)
+
+    def _on_report(
+        self, topic: str, on_done: Report, error: KafkaError | None, message: Any
+    ) -> None:
+        if error is None:
+            on_done(Ack(message.partition(), message.offset()), None)
+        else:
+            on_done(None, self._failure(error, topic))
+        if self._waiting:
+            self._drained.set()
+
+    def _when_drained(self, produce: Callable[[], None], patience: float) -> None:
+        give_up_at = self._clock.monotonic() + patience
+        with self._lock:
+            self._waiting += 1
+        try:
+            while True:
+                # Cleared before the try: a report that comes after it ends the wait at once.
+                self._drained.clear()
+                try:
+                    return produce()
+                except BufferError as error:
+                    left = give_up_at - self._clock.monotonic()
+                    if left <= 0:
+                        raise QueueFull(
+                            f"{self.pending} records wait for Kafka, and none left in "
+                            f"{patience:g} s: nothing was sent{self._trouble}"
+                        ) from error
+                    self._drained.wait(min(left, _POLL))
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _count(self, client: Producer, topic: str) -> int:
+        timeout = min(_LOOK_UP_TIMEOUT, self._settings.publish_timeout)
+        try:
+            if self._settings.embedded:  # to ask for it by name is how a topic is created there
+                topics = client.list_topics(topic, timeout=timeout).topics
+            else:  # where brokers create topics by themselves, asking by name would
+                topics = client.list_topics(timeout=timeout).topics
+        except KafkaException as error:
+            raise self._failure(error, topic) from error
+        if topic not in topics or not topics[topic].partitions:
+            raise UnknownTopic(f"topic {topic} does not exist: `taskstream init` creates topics")
+        return len(topics[topic].partitions)
+
+    def _patience(self, timeout: float | None) -> float:
+        return self._settings.publish_timeout if timeout is None else timeout
+
+    def _failure(self, error: KafkaError | KafkaException, topic: str) -> BrokerError:
+        failure = broker_error(error, f"sending to {topic}")
+        if isinstance(failure, TimedOut) and self._trouble:
+            return TimedOut(f"{failure}{self._trouble}")
+        return failure
+
+    def _on_error(self, error: KafkaError) -> None:
+        # Tells a record that times out later why nothing was acknowledged.
+        self._trouble = f"; the client's last trouble: {error.str()}"
+
+
+def _after_fork(sender: Sender | None) -> None:
+    """The child of a fork has the parent's client, but none of its threads: it gets its own."""
+    if sender is None:
+        return
+    if sender._client is not None:  # noqa: SLF001
+        abandon(sender._client)  # noqa: SLF001
+    if sender._room is not None:  # noqa: SLF001
+        sender._room.abandon()  # noqa: SLF001
+    sender._start_over()  # noqa: SLF001
+
+
+def _size_of(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:
+    size = sum(len(name) + len(text or b"") for name, text in headers)
+    return size + len(key or b"") + len(value or b"") + _RECORD_OVERHEAD_BYTES

@@ -1,0 +1,174 @@
+"""Reading a topic without a group: to its end once, or on and on from some position.
+
+Every process that follows a topic sees every record: that is what control, schemas, heartbeats and
+replies are for. Where reading starts is settled when the
+`Tail` is made: nothing that comes after that moment is missed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from taskstream.broker.embedded import address
+from taskstream.broker.failures import OffsetLost, TimedOut, broker_error
+from taskstream.broker.messages import record_of
+from taskstream.broker.records import Record
+from taskstream.broker.settings import reader_options
+from taskstream.broker.topics import Topics
+from taskstream.core.clock import SYSTEM_CLOCK, Clock
+from taskstream.core.envelope import Place
+from taskstream.core.errors import ConfigError
+from taskstream.core.settings import Settings
+
+Start = Literal["begin", "end"] | float | Mapping[int, int]
+"""Where to start: an end of the partitions, a time (seconds since 1970), or offsets by partition."""
+
+
+def read_to_end(
+    settings: Settings,
+    topic: str,
+    *,
+    timeout: float = 30.0,
+    client_id: str = "taskstream-read",
+    clock: Clock = SYSTEM_CLOCK,
+) -> list[Record]:
+    """All records of a topic up to its end as it stood at the call; each partition in order.
+
+    Raises:
+        TimedOut: the end was not reached in `timeout` seconds.
+        UnknownTopic: the topic does not exist.
+        BrokerError: Kafka refused or can't be reached.
+    """
+    give_up_at = clock.monotonic() + timeout
+    with Tail(settings, topic, "begin", client_id=client_id) as tail:
+        records: list[Record] = []
+        while not tail.reached_end:
+            if clock.monotonic() > give_up_at:
+                raise TimedOut(f"reading {topic} to its end took longer than {timeout:g} s")
+            records += tail.take(10_000, 0.2)
+        ends = tail.ends
+    return [record for record in records if record.offset < ends[record.partition]]
+
+
+class Tail:
+    """Follows a topic, or some of its partitions. For one thread.
+
+    Args:
+        settings: where Kafka is.
+        topic: what to follow.
+        start: where to start.
+        partitions: which ones; all those of now by default.
+        client_id: how the broker's logs call this client.
+
+    Raises:
+        UnknownTopic: the topic does not exist.
+        BrokerError: Kafka refused or can't be reached.
+        ConfigError: an option is wrong.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topic: str,
+        start: Start = "end",
+        *,
+        partitions: Sequence[int] | None = None,
+        client_id: str = "taskstream-tail",
+    ) -> None:
+        self.topic = topic
+        ranges, starts = _settle(settings, topic, start, partitions, client_id)
+        self.ends: dict[int, int] = {number: high for number, (_, high) in ranges.items()}
+        self._position = starts
+        # Only where the broker can't look a time up: then all is read, and the older passed over.
+        self._not_before = start if isinstance(start, float | int) and settings.embedded else 0.0
+        options = reader_options(settings, address(settings), client_id=client_id)
+        try:
+            self._consumer = Consumer(options)
+        except (KafkaException, ValueError, TypeError) as error:
+            raise ConfigError(f"a Kafka client: {error}") from error
+        self._consumer.assign(
+            [TopicPartition(topic, number, offset) for number, offset in starts.items()]
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def take(self, limit: int, timeout: float) -> list[Record]:
+        """1 to `limit` records, or none after `timeout` seconds; waits for the first, not for more.
+
+        Raises:
+            OffsetLost: retention has deleted what was to be read next.
+            BrokerError: Kafka refused. A broker that can't be reached for now is no error here.
+        """
+        try:
+            first = self._consumer.poll(timeout)
+            if first is None:
+                return []
+            messages = [first, *(self._consumer.consume(limit - 1, 0) if limit > 1 else ())]
+        except (KafkaException, RuntimeError) as error:
+            raise broker_error(error, f"reading {self.topic}") from error
+        records = []
+        for message in messages:
+            if message.error() is not None:
+                self._hear(message)
+                continue
+            record = record_of(message)
+            self._position[record.partition] = record.offset + 1
+            if record.timestamp >= self._not_before:
+                records.append(record)
+        return records
+
+    @property
+    def position(self) -> dict[int, int]:
+        """The offset to be read next in each partition."""
+        return dict(self._position)
+
+    @property
+    def reached_end(self) -> bool:
+        """Whether everything has been read that stood in the topic when this was made."""
+        return all(self._position[number] >= end for number, end in self.ends.items())
+
+    def close(self) -> None:
+        """Lets the connection go."""
+        self._consumer.close()
+
+    def _hear(self, message: Any) -> None:
+        error = message.error()
+        name = error.name()
+        if name == "_PARTITION_EOF":
+            # Its offset counts: compaction and transactions leave holes before the end.
+            number = message.partition()
+            self._position[number] = max(self._position[number], message.offset())
+        elif name == "_AUTO_OFFSET_RESET":
+            place = Place(self.topic, message.partition())
+            raise OffsetLost(
+                f"reading {place}: offset {message.offset()} is not there any more ({error.str()})"
+            )
+        elif not error.retriable() and name not in ("_TRANSPORT", "_ALL_BROKERS_DOWN"):
+            raise broker_error(error, f"reading {self.topic}")
+
+
+def _settle(
+    settings: Settings,
+    topic: str,
+    start: Start,
+    partitions: Sequence[int] | None,
+    client_id: str,
+) -> tuple[dict[int, tuple[int, int]], dict[int, int]]:
+    """Ranges as they stand, and the offset to start at, by partition."""
+    with Topics(settings, client_id=client_id) as topics:
+        ranges = {place.partition: both for place, both in topics.ranges(topic).items()}
+        if partitions is not None:
+            ranges = {number: ranges[number] for number in partitions}
+        if isinstance(start, Mapping):
+            return ranges, {number: start[number] for number in ranges}
+        if start == "end":
+            return ranges, {number: high for number, (_, high) in ranges.items()}
+        if start == "begin" or settings.embedded:
+            return ranges, {number: low for number, (low, _) in ranges.items()}
+        at = topics.offsets_at(topic, float(start))
+        return ranges, {number: at[Place(topic, number)] for number in ranges}

@@ -1,0 +1,85 @@
+"""What the Kafka clients are told, and that a user's options win."""
+
+import pytest
+
+from taskstream.broker.settings import (
+    HANDOFF_ROOM_BYTES,
+    RECORD_LIMIT_BYTES,
+    admin_options,
+    consumer_options,
+    producer_options,
+    reader_options,
+    record_limit_bytes,
+)
+from taskstream.core.errors import ConfigError
+from taskstream.core.settings import Settings
+
+SETTINGS = Settings(bootstrap_servers="ignored:1", publish_timeout=2.5)
+
+
+def test_a_producer_waits_for_all_replicas() -> None:
+    """Acknowledged means stored by all in-sync replicas, once, within the publish time-out."""
+    options = producer_options(SETTINGS, "k:9092", client_id="c")
+
+    assert options["bootstrap.servers"] == "k:9092"
+    assert options["acks"] == "all"
+    assert options["enable.idempotence"] is True
+    assert options["partitioner"] == "murmur2_random"
+    assert options["message.timeout.ms"] == 2500
+
+
+def test_a_member_commits_by_hand_and_never_jumps() -> None:
+    """Nothing is committed or skipped behind our back."""
+    options = consumer_options(SETTINGS, "k:9092", group="g", client_id="c", instance_id="i")
+
+    assert options["enable.auto.commit"] is False
+    assert options["enable.auto.offset.store"] is False
+    assert options["auto.offset.reset"] == "error"
+    assert options["group.protocol"] == "consumer"
+    assert options["group.instance.id"] == "i"
+
+
+@pytest.mark.parametrize("of", ["producer", "consumer", "reader", "admin"])
+def test_a_users_options_win(of: str) -> None:
+    """`settings.kafka` is merged last, for every kind of client."""
+    settings = Settings(kafka={"security.protocol": "SSL", "client.id": "mine"})
+    options = {
+        "producer": lambda: producer_options(settings, "k", client_id="c"),
+        "consumer": lambda: consumer_options(settings, "k", group="g", client_id="c"),
+        "reader": lambda: reader_options(settings, "k", client_id="c"),
+        "admin": lambda: admin_options(settings, "k", client_id="c"),
+    }[of]()
+
+    assert options["security.protocol"] == "SSL"
+    assert options["client.id"] == "mine"
+
+
+def test_the_classic_protocol_moves_partitions_one_by_one() -> None:
+    """For older brokers; a strategy that stops every worker at each rebalance is refused."""
+    classic = Settings(kafka={"group.protocol": "classic"})
+    options = consumer_options(classic, "k", group="g", client_id="c")
+    assert options["partition.assignment.strategy"] == "cooperative-sticky"
+
+    eager = Settings(kafka={"group.protocol": "classic", "partition.assignment.strategy": "range"})
+    with pytest.raises(ConfigError, match=r"partition\.assignment\.strategy"):
+        consumer_options(eager, "k", group="g", client_id="c")
+
+
+def test_a_reader_joins_no_group() -> None:
+    """What the members are told about their group is not passed to it."""
+    settings = Settings(kafka={"group.protocol": "consumer", "group.instance.id": "i"})
+    options = reader_options(settings, "k", client_id="c", group="g")
+
+    assert options["group.id"] == "g"
+    assert "group.protocol" not in options
+    assert "group.instance.id" not in options
+
+
+def test_hand_offs_may_be_larger_than_what_is_published() -> None:
+    """They carry more headers, also where the user sets the size."""
+    settings = Settings(kafka={"message.max.bytes": "5000"})
+
+    assert record_limit_bytes(SETTINGS) == RECORD_LIMIT_BYTES
+    assert record_limit_bytes(settings) == 5000
+    options = producer_options(settings, "k", client_id="c", room_bytes=HANDOFF_ROOM_BYTES)
+    assert options["message.max.bytes"] == 5000 + HANDOFF_ROOM_BYTES
