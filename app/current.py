@@ -1,0 +1,102 @@
+"""What a running task can ask about itself: `current()`.
+
+A context variable, not a parameter: a parameter would spoil the task's type, its schema and its
+tests. The worker's child sets it around each attempt; `publish` reads it to say who published.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+from taskstream.core.errors import TaskstreamError
+
+Report = Callable[[float, str], None]
+"""Takes a task's progress: the fraction done (0 to 1) and a note."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One attempt, as seen from inside.
+
+    Args:
+        id: the task's id.
+        task: the task's name.
+        run: 0 for the first publish, +1 for each redrive or replay.
+        attempt: which try of this run it is; 1 is the first. Snoozes don't count.
+        key: the ordering key; None where the task has none.
+        fence: grows with each owner of the partition. Hand it to what you write to: a store that
+            refuses a smaller number than the last one is safe from a worker that was frozen.
+        root: id of the first task of the chain that published this one; its own id at the start.
+        deadline: when the hard limit ends the attempt, seconds since 1970; None without a limit.
+        resources: what the app's lifespan yielded.
+        stop: set when the attempt should end: soft limit, cancellation, or a lost partition.
+        report: where `progress` goes.
+    """
+
+    id: str
+    task: str
+    run: int
+    attempt: int
+    key: str | None
+    fence: int
+    root: str
+    deadline: float | None
+    resources: Any
+    stop: Event
+    report: Report
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt should end now. The only word a thread gets: look at it in loops."""
+        return self.stop.is_set()
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        """Tells those who watch how far the task is.
+
+        Args:
+            fraction: what is done, from 0 to 1; beyond that it is cut.
+            note: a few words for people.
+        """
+        self.report(min(1.0, max(0.0, fraction)), note)
+
+    @property
+    def log(self) -> logging.Logger:
+        """The task's logger; its records carry the task's and the trace's ids."""
+        return logging.getLogger(f"taskstream.task.{self.task}")
+
+
+def current() -> Context:
+    """The attempt that is running here.
+
+    Raises:
+        TaskstreamError: called outside a task.
+    """
+    context = _CONTEXT.get()
+    if context is None:
+        raise TaskstreamError(
+            "current() has an answer only inside a task that a worker runs; in a test, wrap the call "
+            "in taskstream.app.current.activate(context)"
+        )
+    return context
+
+
+def running() -> Context | None:
+    """The attempt that is running here, or None outside a task."""
+    return _CONTEXT.get()
+
+
+@contextmanager
+def activate(context: Context) -> Iterator[Context]:
+    """Makes `context` the current one inside the block, for this thread or asyncio task."""
+    token = _CONTEXT.set(context)
+    try:
+        yield context
+    finally:
+        _CONTEXT.reset(token)
+
+
+_CONTEXT: ContextVar[Context | None] = ContextVar("taskstream_context", default=None)

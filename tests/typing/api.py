@@ -1,0 +1,147 @@
+"""The public API as a type checker sees it. NOT meant to be executed: `mypy tests/typing` is the test.
+
+A wrong call carries `# type: ignore[code]`; were it ever taken for right, mypy would report the
+ignore as unused.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, assert_type
+
+from taskstream import App, Context, Handle, Retry, State, current
+
+
+@dataclass
+class Receipt:
+    """What `charge` gives."""
+
+    cents: int
+
+
+app = App("shop", include=["shop.tasks"], routes={"thumb_*": "gpu"}, bootstrap_servers="embedded")
+App("shop", queues={"tasks": {"high": 6, "normal": 1}}, retry=None, result_ttl=60)
+App("shop", bootstrap_server="typo")  # type: ignore[call-arg]
+App("shop", partitions="many")  # type: ignore[arg-type]
+
+
+# Defining: with and without parentheses, async def and def
+
+
+@app.task
+async def charge(order_id: str, cents: int = 100) -> Receipt:
+    """Async, bare."""
+    return Receipt(cents)
+
+
+@app.task(queue="tasks", priority="high", timeout=30, key="order_id", retry=Retry(attempts=5))
+def resize(order_id: str, width: int) -> bytes:
+    """Plain, with parentheses."""
+    return b""
+
+
+@app.task
+def bury(task: str, reason: str) -> None:
+    """For the dead."""
+
+
+@app.task(on_dead=bury, aliases=["greet_old"], retry=None)
+async def greet(name: str) -> None:
+    """Async, with parentheses."""
+
+
+@app.remote
+def refund(order_id: str) -> int: ...  # type: ignore[empty-body]
+
+
+@app.remote(queue="mail", key=lambda to: to)
+async def notify(to: str) -> bool: ...  # type: ignore[empty-body]
+
+
+app.task(timeuot=3)  # type: ignore[call-overload]
+app.task(runs="fiber")  # type: ignore[call-overload]
+app.remote(timeout=3)  # type: ignore[call-overload]
+
+
+# Publishing is checked like a call, and gives a handle on what the function returns
+
+assert_type(charge.publish("o-17", cents=1200), Handle[Receipt])
+assert_type(charge.publish("o-17").result(timeout=10), Receipt)
+assert_type(charge.publish_nowait("o-17"), Handle[Receipt])
+assert_type(charge.publish_many([{"order_id": "o-17"}]), list[Handle[Receipt]])
+assert_type(resize.publish("o-17", 80).result(), bytes)
+assert_type(refund.publish("o-17").result(), int)
+assert_type(notify.publish(to="me").result(), bool)
+assert_type(charge.options(delay=60, id="inv-9").publish("o-17"), Handle[Receipt])
+assert_type(charge.publish("o-17").state(), State)
+
+charge.publish()  # type: ignore[call-arg]
+charge.publish(17)  # type: ignore[arg-type]
+charge.publish("o-17", cent=1200)  # type: ignore[call-arg]
+charge.publish("o-17", cents="1200")  # type: ignore[arg-type]
+charge.publish_nowait("o-17", 1, 2)  # type: ignore[call-arg]
+charge.options(delay=60).publish(17)  # type: ignore[arg-type]
+refund.publish(17)  # type: ignore[arg-type]
+charge.publish_many({"order_id": "o-17"})  # type: ignore[dict-item]
+
+charge.options(at=datetime.now(UTC), expires=60, priority="low", unordered=True, key="o-17")
+charge.options(dely=60)  # type: ignore[call-arg]
+charge.options(delay="60")  # type: ignore[arg-type]
+
+
+async def publishes() -> None:
+    """The twins."""
+    assert_type(await charge.publish_async("o-17"), Handle[Receipt])
+    assert_type(await charge.publish_many_async([{"order_id": "o-17"}]), list[Handle[Receipt]])
+    assert_type(await (await charge.publish_async("o-17")).result_async(timeout=3), Receipt)
+    assert_type(await resize.options(delay=3).publish_async("o-17", 3), Handle[bytes])
+    assert_type(await app.handle("inv-9").state_async(), State)
+    await charge.publish_async(17)  # type: ignore[arg-type]
+    async with app as same:
+        assert_type(same, App)
+
+
+# By name
+
+assert_type(app.publish("refund", {"order_id": "o-17"}, delay=3), Handle[Any])
+assert_type(app.handle("inv-9"), Handle[Any])
+app.publish("refund")  # type: ignore[call-arg]
+app.publish("refund", {"order_id": "o-17"}, dely=3)  # type: ignore[call-arg]
+
+
+# Calling: still the function it was
+
+assert_type(resize("o-17", 80), bytes)
+resize("o-17")  # type: ignore[call-arg]
+
+
+async def calls() -> None:
+    """An async task is awaited as before."""
+    assert_type(await charge("o-17", 1200), Receipt)
+    await charge(17)  # type: ignore[arg-type]
+
+
+# Hooks
+
+
+@app.lifespan
+async def resources() -> AsyncIterator[dict[str, int]]:
+    """An async generator."""
+    yield {"pool": 1}
+
+
+@app.around
+def timed(context: Context) -> Iterator[None]:
+    """A generator of one yield."""
+    context.progress(0.5)
+    yield
+
+
+@app.around  # type: ignore[arg-type]
+async def timed_async(context: Context) -> AsyncIterator[None]:
+    """Refused: it would not run in threads."""
+    yield
+
+
+assert_type(current(), Context)
+assert_type(current().cancelled, bool)
