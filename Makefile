@@ -1,0 +1,74 @@
+# One command each; every target sets up what it needs, the virtual environment included.
+# `make help` lists them from the comments behind `##`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The packages are folders at the top of the checkout: the working directory must never be an
+# import path, or `import producer` would work here and nowhere else.
+export PYTHONSAFEPATH := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt bench up down docs constraints wheel-test setup clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## The main job from publish to trace, in one process without servers
+	$(BIN)/taskstream demo
+
+test: $(READY) ## Start the servers (running ones are used) and run all tests; ARGS="-k name" narrows
+	$(BIN)/taskstream up --registry
+	$(BIN)/pytest $(ARGS)
+
+check: $(READY) ## Lint, formatting, types, direction of imports, links
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy src tests
+	$(BIN)/lint-imports
+	@broken="$$(find -L src/taskstream -maxdepth 1 -type l)"; \
+		test -z "$$broken" || { echo "broken links: $$broken" >&2; exit 1; }
+
+fmt: $(READY) ## Format the code and mend what the linter can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(READY) ## Run each script in benchmarks/ on the local servers; ONLY=name runs one
+	$(BIN)/taskstream up
+	@for script in benchmarks/$(or $(ONLY),*).py; do \
+		echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+up: $(READY) ## Start Kafka, Cassandra and Jaeger on this machine; twice is harmless
+	$(BIN)/taskstream up
+
+down: $(READY) ## Stop what `up` started; the data stays
+	$(BIN)/taskstream down
+
+docs: $(READY) ## Write the generated pages of docs/; with CI set, only check that they are current
+	$(BIN)/python docs/generate.py $(if $(CI),--check)
+
+constraints: ## Resolve .[dev] anew in an empty environment and pin it in constraints.txt
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --quiet --editable '.[dev]'
+	echo '# Exact versions of all that .[dev] installs. Written by `make constraints`.' > constraints.txt
+	build/constraints/bin/python -m pip freeze --exclude-editable >> constraints.txt
+
+wheel-test: $(READY) ## Build sdist and wheel, and try the wheel in an empty environment
+	PYTHON=$(abspath $(BIN)/python) .ci/wheel_test.sh
+
+setup: $(READY) ## Only create the virtual environment and install into it
+
+clean: ## Remove the virtual environment, caches and builds (not the servers: `make down`)
+	rm -rf $(VENV) build dist src/*.egg-info .coverage
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "taskstream needs Python 3.11 or newer: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

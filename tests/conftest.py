@@ -1,0 +1,29 @@
+"""What all tests share: how hypothesis works, and what becomes of a test whose servers are not up.
+
+A test that asks for `kafka` and the like, or is marked `servers("kafka", "cassandra")`, runs where
+these are up. Elsewhere it is skipped on a laptop, with the reason in pytest's summary, and fails in
+CI (`CI=true`): there, nothing may go untested without anyone noticing.
+"""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from taskstream.infra.catalogue import Server
+from tests.support.servers import cassandra, jaeger, kafka, registry, servers
+
+__all__ = ["cassandra", "jaeger", "kafka", "registry", "servers"]
+
+# No deadlines: a slow moment of a shared machine is not a bug of ours.
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(autouse=True)
+def _servers_as_marked(request: pytest.FixtureRequest) -> None:
+    """Skips a test whose marked servers are not up, or fails it in CI; unmarked ones cost nothing."""
+    for mark in request.node.iter_markers("servers"):
+        for name in mark.args:
+            request.getfixturevalue("servers").require(Server(name))
