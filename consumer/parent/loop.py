@@ -227,6 +227,7 @@ class Parent:
         self._wake_due()
         self._hand_off_again(now)
         self._give_out()
+        self._hold_full()
         self._commit(now)
         self._answer_revocations(now)
         self._beat(now)
@@ -374,7 +375,6 @@ class Parent:
             case Arrived(intake, records):
                 for record in records:
                     self._arrive(intake, record)
-                self._hold_full()
             case HandedOff(entry, judged, error):
                 self._handed_off(entry, judged, error)
             case Committed(_, error, offsets):
@@ -614,6 +614,7 @@ class Parent:
             )
 
     def _hold_full(self) -> None:
+        """Tells each intake which of its partitions are full; every turn, because finishing ends it."""
         for intake in self._intakes:
             intake.hold(
                 frozenset(
