@@ -13,6 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from taskstream.core.clock import Clock
+from taskstream.core.errors import MissingExtra
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 
@@ -110,7 +111,18 @@ class Connections:
     def _open_publisher(self) -> "Publisher":
         from taskstream.producer.producer import Publisher  # noqa: PLC0415
 
+        self._trace()
         return Publisher(self.settings, self.names, clock=self._clock)
+
+    def _trace(self) -> None:
+        """Sends this process's spans where the settings say, unless the process does so itself."""
+        from taskstream.observability import logs, tracing  # noqa: PLC0415
+
+        try:
+            tracing.setup(self.settings.otlp_endpoint, self.names.app)
+        except MissingExtra as error:
+            # The endpoint may be just that of `taskstream up`: no reason to refuse a publish.
+            logs.logger(__name__).info("traces are not sent", reason=str(error))
 
     def _open_schemas(self) -> "SchemaStore":
         from taskstream.schemas.open import open_schemas  # noqa: PLC0415

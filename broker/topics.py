@@ -25,6 +25,8 @@ from taskstream.broker.embedded import address
 from taskstream.broker.failures import NotReady, OffsetLost, TimedOut, UnknownTopic, broker_error
 from taskstream.broker.offset_codec import encode
 from taskstream.broker.offsets import Progress
+from taskstream.broker.offset_codec import encode
+from taskstream.broker.offsets import Progress
 from taskstream.broker.settings import admin_options, reader_options
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Place
@@ -269,8 +271,16 @@ class Topics:
         Raises:
             OffsetLost: a partition has no committed offset, so nobody knows.
         """
+        return {place: end - start for place, (start, end) in self.behind(group, topic).items()}
+
+    def behind(self, group: str, topic: str) -> dict[Place, tuple[int, int]]:
+        """From which offset to which end of each partition the group has not finished.
+
+        Raises:
+            OffsetLost: a partition has no committed offset, so nobody knows.
+        """
         ranges = self.ranges(topic)
-        lag = {}
+        behind = {}
         for place, offset in self.committed(group, topic).items():
             low, high = ranges[place]
             if offset is None:
@@ -280,8 +290,11 @@ class Topics:
                         "commits starting offsets"
                     )
                 offset = low  # noqa: PLW2901 - where its members will start
-            lag[place] = max(0, high - offset)
-        return lag
+            # What retention has deleted can't be done any more; a commit may be ahead of a range
+            # that was asked for before it.
+            start = min(max(offset, low), high)
+            behind[place] = (start, high)
+        return behind
 
     def close(self) -> None:
         """Lets the connections go."""

@@ -5,6 +5,7 @@ reads 12.00 where 0.12 was written. A later text of the same meaning (another de
 """
 
 import threading
+from collections.abc import Sequence
 from typing import Protocol
 
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
@@ -23,8 +24,8 @@ class SchemaLog(Protocol):
         """All schemas up to the end as it stands now, oldest first."""
         ...
 
-    def append(self, schema: Schema) -> None:
-        """Adds one; back when it is safe."""
+    def append(self, schemas: Sequence[Schema]) -> None:
+        """Adds some; back when all are safe."""
         ...
 
     def close(self) -> None:
@@ -76,22 +77,32 @@ class LoggedSchemas:
 
     def put(self, schema: Schema) -> bytes:
         """Stores a schema, unless it is there; returns what stands before its bodies."""
-        prefix = Fingerprint(schema.fingerprint).prefix
+        return self.put_all([schema])[0]
+
+    def put_all(self, schemas: Sequence[Schema]) -> list[bytes]:
+        """`put` for many, with one write and one look for all of them."""
         with self._lock:
-            stored = self._known().find(schema.fingerprint)
-            if stored is not None:
-                if stored.text == schema.text:
-                    return prefix
-                refuse_conflict(schema, stored)
-            self._log.append(schema)
-            self.refresh()
-            first = self._known().find(schema.fingerprint)
-            if first is not None and first.meaning != schema.meaning:
-                # Somebody stored another meaning between our look and our write. A compacted topic
-                # keeps the last text of a key, which must not be ours: nothing is written by it.
-                self._log.append(first)
-                refuse_conflict(schema, first)
-            return prefix
+            missing = []
+            for schema in schemas:
+                stored = self._known().find(schema.fingerprint)
+                if stored is None or stored.text != schema.text:
+                    if stored is not None:
+                        refuse_conflict(schema, stored)
+                    missing.append(schema)
+            if missing:
+                self._log.append(missing)
+                self.refresh()
+            for schema in missing:
+                self._check_first(schema)
+            return [Fingerprint(schema.fingerprint).prefix for schema in schemas]
+
+    def _check_first(self, schema: Schema) -> None:
+        first = self._known().find(schema.fingerprint)
+        if first is not None and first.meaning != schema.meaning:
+            # Somebody stored another meaning between our look and our write. A compacted topic
+            # keeps the last text of a key, which must not be ours: nothing is written by it.
+            self._log.append([first])
+            refuse_conflict(schema, first)
 
     def get(self, reference: Reference) -> Schema:
         """The schema that a value names."""

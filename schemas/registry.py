@@ -6,6 +6,7 @@ read once is kept: ids never change their schema.
 
 import json
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -62,6 +63,10 @@ class RegistrySchemas:
             if prefix is None:
                 prefix = self._prefixes[schema.text] = self._register(schema)
             return prefix
+
+    def put_all(self, schemas: Sequence[Schema]) -> list[bytes]:
+        """`put` for many, one after the other: the registry takes them one by one."""
+        return [self.put(schema) for schema in schemas]
 
     def get(self, reference: Reference) -> Schema:
         """The schema that a value names."""

@@ -5,7 +5,7 @@ is read a few times in a process's life, and a connection must not go through a 
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -31,14 +31,15 @@ class FileLog:
             rows = connection.execute("SELECT text FROM schemas ORDER BY place").fetchall()
         return [Schema.parse(text) for (text,) in rows]
 
-    def append(self, schema: Schema) -> None:
-        """Adds one.
+    def append(self, schemas: Sequence[Schema]) -> None:
+        """Adds some.
 
         Raises:
             SchemaError: the file can't be written.
         """
         with self._opened() as connection:
-            connection.execute("INSERT INTO schemas (text) VALUES (?)", (schema.text,))
+            rows = [(schema.text,) for schema in schemas]
+            connection.executemany("INSERT INTO schemas (text) VALUES (?)", rows)
 
     def close(self) -> None:
         """Nothing is held open."""

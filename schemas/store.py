@@ -6,6 +6,7 @@ rolling deploy may bring it: UnknownSchema); could not be asked (it waits: any o
 or BrokerError).
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from taskstream.core.errors import SchemaConflict
@@ -28,6 +29,10 @@ class SchemaStore(Protocol):
             SchemaError: the store refused, or can't be asked.
             BrokerError: the schema topic can't be read or written.
         """
+        ...
+
+    def put_all(self, schemas: Sequence[Schema]) -> list[bytes]:
+        """`put` for many at once; where one is refused, others may be stored already."""
         ...
 
     def get(self, reference: Reference) -> Schema:

@@ -4,7 +4,7 @@ Compacted, keyed by the fingerprint's hex digits, the value is the schema's JSON
 in any language can read it and decode a task.
 """
 
-import threading
+from collections.abc import Sequence
 
 from taskstream.broker.sender import Ack, Sender
 from taskstream.broker.tail import read_to_end
@@ -46,27 +46,26 @@ class TopicLog:
                 continue
         return schemas
 
-    def append(self, schema: Schema) -> None:
-        """Adds one; back when Kafka has acknowledged it.
+    def append(self, schemas: Sequence[Schema]) -> None:
+        """Adds some; back when Kafka has acknowledged them all.
 
         Raises:
             BrokerError: Kafka refused, or did not acknowledge in time.
         """
         failures: list[BrokerError] = []
-        reported = threading.Event()
 
         def on_done(_ack: Ack | None, error: BrokerError | None) -> None:
             if error is not None:
                 failures.append(error)
-            reported.set()
 
-        key = schema.fingerprint.hex().encode()
         # A client of its own each time: a process stores a few schemas and then no more.
         sender = Sender(self._settings, client_id=_CLIENT)
         try:
-            sender.send(self._topic, schema.text.encode(), key=key, headers=(), on_done=on_done)
-            reported.wait()
+            for schema in schemas:
+                key = schema.fingerprint.hex().encode()
+                sender.send(self._topic, schema.text.encode(), key=key, headers=(), on_done=on_done)
         finally:
+            # What has no report by then is reported as failed.
             sender.close(self._settings.publish_timeout)
         if failures:
             raise failures[0]

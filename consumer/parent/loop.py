@@ -16,7 +16,7 @@ import selectors
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from taskstream.broker.records import Record
@@ -53,7 +53,7 @@ from taskstream.core.envelope import HEADER_ROOM_BYTES, Place, peek
 from taskstream.core.errors import BrokerError, ConfigError
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
-from taskstream.observability import logs, table
+from taskstream.observability import logs, table, tracing
 from taskstream.observability.metrics import Metrics
 from taskstream.schemas.records import Records
 
@@ -135,7 +135,9 @@ class Parent:
         self._sender: Sender
         self._handoff: Handoff
         self._heartbeat: Heartbeat
+        self._flush_traces: Callable[[], None]
         self._runs_alone: frozenset[str]
+        self._flush_spans: Callable[[], None]
         self._intakes: list[Intake] = []
         self._partitions: dict[Place, Partition] = {}
         self._lanes = Lanes({})
@@ -331,7 +333,9 @@ class Parent:
         self._hello = hello
         settings = Settings(**hello.settings)
         names = Names(hello.app)
+        self._flush_traces = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
         served = list(_served(hello.queues, self._options))
+        self._flush_spans = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
         self._sender = Sender(
             settings, client_id=f"{self._options.name}-handoff", room_bytes=HEADER_ROOM_BYTES
         )
@@ -682,6 +686,9 @@ class Parent:
 
     def _begin_drain(self, now: float) -> None:
         if self._stops and not self._drain_until:
+            _log.info(
+                "draining: what runs may end, nothing new starts", seconds=self._options.drain
+            )
             self._drain_until = now + self._options.drain
             for intake in self._intakes:
                 intake.stop_taking()
@@ -704,6 +711,8 @@ class Parent:
         if self._hello is not None:
             self._heartbeat.leave()
             self._sender.close(CLOSE_WITHIN)
+            self._flush_traces()
+            self._flush_spans()
         self._end_children()
         self._selector.close()
         self._wake_in.close()

@@ -1,7 +1,7 @@
 """What every schema store does: one suite for the topic, the embedded file and the registry."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -200,11 +200,11 @@ class MemoryLog:
         self.reads += 1
         return list(self.schemas)
 
-    def append(self, schema: Schema) -> None:
+    def append(self, schemas: Sequence[Schema]) -> None:
         if self.before_append is not None:
             hook, self.before_append = self.before_append, None
             hook()
-        self.schemas.append(schema)
+        self.schemas += schemas
 
     def close(self) -> None: ...
 
@@ -233,7 +233,7 @@ def test_a_flood_of_unknown_schemas_does_not_read_the_log_for_each() -> None:
         with pytest.raises(UnknownSchema):
             store.get(Fingerprint(schema.fingerprint))
     assert log.reads <= 2
-    log.append(schema)
+    log.append([schema])
     clock.advance(1.1)
     assert store.get(Fingerprint(schema.fingerprint)) == schema
     reads = log.reads

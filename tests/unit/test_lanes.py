@@ -1,6 +1,7 @@
 """Which task goes next, without any Kafka."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 from hypothesis import given
@@ -13,7 +14,12 @@ from taskstream.core.envelope import Place
 PLACE = Place("shop.tasks.high", 0)
 
 
-def entries(keys, lane="high", place=PLACE, numbers=None):
+def entries(
+    keys: Sequence[bytes | None],
+    lane: str = "high",
+    place: Place = PLACE,
+    numbers: Iterator[int] | None = None,
+) -> list[Entry]:
     """An entry for each key, in order."""
     numbers = numbers or count()
     return [
@@ -29,7 +35,7 @@ def entries(keys, lane="high", place=PLACE, numbers=None):
     ]
 
 
-def test_lanes_share_by_weight():
+def test_lanes_share_by_weight() -> None:
     """With work in every lane, each is served in proportion to its weight, at any batch size."""
     for batch in (1, 2, 7, 250):
         lanes = Lanes({"high": 6, "normal": 3, "low": 1})
@@ -37,13 +43,13 @@ def test_lanes_share_by_weight():
         for lane in ("high", "normal", "low"):
             for entry in entries([None] * 1000, lane, numbers=numbers):
                 lanes.push(entry)
-        taken = []
+        taken: list[Entry] = []
         while len(taken) < 1000:
             taken += lanes.take(min(batch, 1000 - len(taken)))
         assert Counter(entry.lane for entry in taken) == {"high": 600, "normal": 300, "low": 100}
 
 
-def test_an_idle_lane_leaves_its_share():
+def test_an_idle_lane_leaves_its_share() -> None:
     """A lane without work costs the others nothing."""
     lanes = Lanes({"high": 6, "low": 1})
     for entry in entries([None] * 10, "low"):
@@ -52,12 +58,13 @@ def test_an_idle_lane_leaves_its_share():
 
 
 @given(keys=st.lists(st.sampled_from([b"a", b"b", b"c", None]), max_size=40), data=st.data())
-def test_a_key_is_held_by_one_task_in_order(keys, data):
+def test_a_key_is_held_by_one_task_in_order(keys: list[bytes | None], data: st.DataObject) -> None:
     """Tasks of one key run one at a time and in order; others are never held up by them."""
     lanes = Lanes({"high": 1})
     for entry in entries(keys):
         lanes.push(entry)
-    running, order = [], []
+    running: list[Entry] = []
+    order: list[Entry] = []
     while lanes.ready or running:
         for entry in lanes.take(data.draw(st.integers(1, 5))):
             running.append(entry)
@@ -72,12 +79,15 @@ def test_a_key_is_held_by_one_task_in_order(keys, data):
         assert numbers == sorted(numbers)
 
 
-def test_a_revoked_partition_leaves_nothing_behind():
+def test_a_revoked_partition_leaves_nothing_behind() -> None:
     """Dropping a partition takes its tasks and keys out, and no other partition's."""
     lanes = Lanes({"high": 1})
     other = Place(PLACE.topic, 1)
     numbers = count()
-    gone, kept = entries([b"k"] * 3, numbers=numbers), entries([b"k"] * 2, place=other, numbers=numbers)
+    gone, kept = (
+        entries([b"k"] * 3, numbers=numbers),
+        entries([b"k"] * 2, place=other, numbers=numbers),
+    )
     for entry in gone + kept:
         lanes.push(entry)
     running = lanes.take(1)

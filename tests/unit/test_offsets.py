@@ -31,7 +31,7 @@ logs = st.lists(st.integers(1, 50), min_size=1, max_size=60).map(
 
 
 @given(log=logs, data=st.data())
-def test_watermark_agrees_with_the_model(log, data):
+def test_watermark_agrees_with_the_model(log: list[int], data: st.DataObject) -> None:
     """Whatever finishes in whatever order, the watermark is the first unfinished delivered offset."""
     model, tracker = Model(log[0]), Tracker.resume(Progress.at(log[0]))
     for offset in log:
@@ -47,7 +47,7 @@ def test_watermark_agrees_with_the_model(log, data):
 
 
 @given(log=logs, data=st.data())
-def test_a_resumed_tracker_runs_exactly_what_is_left(log, data):
+def test_a_resumed_tracker_runs_exactly_what_is_left(log: list[int], data: st.DataObject) -> None:
     """An owner that resumes from the commit is given each unfinished record once, and no finished one."""
     cut = data.draw(st.integers(0, len(log)))
     tracker = Tracker.resume(Progress.at(log[0]))
@@ -62,18 +62,21 @@ def test_a_resumed_tracker_runs_exactly_what_is_left(log, data):
     assert committed == Progress(
         progress.watermark, progress.position, progress.unfinished, max(progress.watermark, log[-1])
     )
+    assert committed is not None
     resumed = Tracker.resume(committed)
 
     again = [offset for offset in log if offset >= progress.watermark and resumed.deliver(offset)]
     assert again == [offset for offset in log if offset not in finished]
-    assert not any(resumed.deliver(offset) for offset in again), "a rewind must not give a record twice"
+    assert not any(resumed.deliver(offset) for offset in again), (
+        "a rewind must not give a record twice"
+    )
     for offset in again:
         resumed.finish(offset)
     assert resumed.watermark == log[-1] + 1
 
 
 @given(log=logs, data=st.data())
-def test_vanished_records_do_not_hold_the_watermark(log, data):
+def test_vanished_records_do_not_hold_the_watermark(log: list[int], data: st.DataObject) -> None:
     """Owed records that retention or compaction removed are passed over once a later one arrives."""
     tracker = Tracker.resume(Progress.at(log[0]))
     for offset in log:
@@ -86,7 +89,7 @@ def test_vanished_records_do_not_hold_the_watermark(log, data):
     assert set(resumed.unfinished) == set(kept) | {offset for offset in log if offset > kept[-1]}
 
 
-def test_a_thousand_scattered_records_fit_the_metadata():
+def test_a_thousand_scattered_records_fit_the_metadata() -> None:
     """A full window spread over ten million offsets still fits the broker's 4,096 bytes."""
     unfinished = tuple(range(0, 10_000_000, 10_000))
     progress = Progress(0, 10_000_000, unfinished, 10_004_000)
@@ -96,7 +99,7 @@ def test_a_thousand_scattered_records_fit_the_metadata():
 
 
 @given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))
-def test_foreign_metadata_is_not_ours_or_is_harmless(metadata):
+def test_foreign_metadata_is_not_ours_or_is_harmless(metadata: str) -> None:
     """Any text in a commit's metadata decodes to a progress or to None, and never raises."""
     progress = offset_codec.decode(100, metadata)
     assert progress is None or progress.position >= 100

@@ -14,13 +14,13 @@ NOW = 1_700_000_000.0
 TASK = Envelope("charge", id="0198c1d2-0000-7000-8000-000000000000")
 
 
-def test_a_return_is_done():
+def test_a_return_is_done() -> None:
     """A task that returns has succeeded."""
     assert judge(None, TASK, Retry(), NOW) == Done(State.SUCCEEDED)
 
 
 @given(attempt=st.integers(1, 20), attempts=st.integers(1, 20))
-def test_a_failure_is_tried_again_until_the_last_attempt(attempt, attempts):
+def test_a_failure_is_tried_again_until_the_last_attempt(attempt: int, attempts: int) -> None:
     """The attempt that uses the policy up dies, any earlier one is due again in its jittered time."""
     policy = Retry(attempts=attempts, first=2.0, longest=60.0)
     verdict = judge(ValueError("no"), replace(TASK, attempt=attempt), policy, NOW)
@@ -32,29 +32,31 @@ def test_a_failure_is_tried_again_until_the_last_attempt(attempt, attempts):
         assert NOW <= verdict.due <= NOW + min(60.0, 2.0 * 2.0 ** (attempt - 1)) + 0.001
 
 
-def test_the_same_attempt_is_always_due_at_the_same_time():
+def test_the_same_attempt_is_always_due_at_the_same_time() -> None:
     """Jitter depends on (id, run, attempt) alone, so a repeated hand-off is the same hand-off."""
     again = [judge(ValueError(), TASK, Retry(first=100.0), NOW) for _ in range(5)]
     assert len(set(again)) == 1
     assert judge(ValueError(), replace(TASK, run=1), Retry(first=100.0), NOW) != again[0]
 
 
-def test_words_of_the_task():
+def test_words_of_the_task() -> None:
     """Fatal dies at once, RetryAfter counts, Snooze doesn't and outlives the last attempt."""
     last = replace(TASK, attempt=3)
     assert judge(Fatal("never"), TASK, Retry(), NOW) == Dead("Fatal", "never")
     assert judge(RetryAfter(30), TASK, Retry(), NOW) == Again(NOW + 30)
-    assert judge(RetryAfter(30), last, Retry(attempts=3), NOW) == Dead("RetryAfter", "retry after 30 s")
+    assert judge(RetryAfter(30), last, Retry(attempts=3), NOW) == Dead(
+        "RetryAfter", "retry after 30 s"
+    )
     assert judge(Snooze(30), last, Retry(attempts=3), NOW) == Again(NOW + 30, counts=False)
 
 
-def test_uncounted_attempts_leave_the_policy_untouched():
+def test_uncounted_attempts_leave_the_policy_untouched() -> None:
     """After two snoozes the third try is still the first in the eyes of the policy."""
     snoozed = replace(TASK, attempt=3, uncounted=2)
     assert isinstance(judge(ValueError(), snoozed, Retry(attempts=2), NOW), Again)
 
 
-def test_never_and_on_go_by_class_and_base_class():
+def test_never_and_on_go_by_class_and_base_class() -> None:
     """`never` ends at once, `on` limits what is tried again; a base class covers its subclasses."""
     policy = Retry(on=[OSError], never=["FileNotFoundError"])
     assert isinstance(judge(ConnectionError("x"), TASK, policy, NOW), Again)
@@ -62,10 +64,12 @@ def test_never_and_on_go_by_class_and_base_class():
     assert isinstance(judge(KeyError("x"), TASK, policy, NOW), Dead)
 
 
-def test_the_unknown_gets_its_grace_first():
+def test_the_unknown_gets_its_grace_first() -> None:
     """An unknown task is put off, uncounted, until its grace is over, and then dies."""
     first = judge_unknown("UnknownTask", "charge", TASK, NOW, 600.0)
     assert first == Again(NOW + 5.0, counts=False, grace=NOW)
     later = replace(TASK, grace=NOW)
-    assert judge_unknown("UnknownTask", "charge", later, NOW + 599, 600.0) == Again(NOW + 600, False, NOW)
+    assert judge_unknown("UnknownTask", "charge", later, NOW + 599, 600.0) == Again(
+        NOW + 600, False, NOW
+    )
     assert isinstance(judge_unknown("UnknownTask", "charge", later, NOW + 600, 600.0), Dead)

@@ -1,0 +1,66 @@
+"""What a Kafka cluster says of itself, and which client library asks: for `doctor` and `version`."""
+
+from dataclasses import dataclass
+
+import confluent_kafka
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    ResourceType,
+)
+
+from taskstream.broker.embedded import address
+from taskstream.broker.failures import broker_error
+from taskstream.broker.settings import admin_options
+from taskstream.core.settings import Settings
+
+_PROTOCOLS = "group.coordinator.rebalance.protocols"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster at this moment.
+
+    Args:
+        brokers: `host:port` of each that is there.
+        protocols: the group protocols that it speaks ("classic", "consumer"); empty where it does
+            not say: before Kafka 3.7, where the settings may not be read, and embedded.
+    """
+
+    brokers: tuple[str, ...]
+    protocols: tuple[str, ...]
+
+
+def look_at(settings: Settings, *, timeout: float = 10.0) -> Cluster:
+    """Asks the cluster.
+
+    Raises:
+        BrokerError: it can't be reached in `timeout` seconds.
+        ConfigError: no broker is configured.
+    """
+    admin = AdminClient(admin_options(settings, address(settings), client_id="taskstream-doctor"))
+    try:
+        brokers = admin.list_topics(timeout=timeout).brokers
+    except KafkaException as error:
+        raise broker_error(error, f"asking {settings.bootstrap_servers}") from error
+    return Cluster(
+        tuple(f"{broker.host}:{broker.port}" for broker in brokers.values()),
+        () if settings.embedded else _protocols(admin, min(brokers), timeout),
+    )
+
+
+def client_version() -> str:
+    """The version of the Kafka client library underneath, as text."""
+    return str(confluent_kafka.libversion()[0])
+
+
+def _protocols(admin: AdminClient, broker: int, timeout: float) -> tuple[str, ...]:
+    resource = ConfigResource(ResourceType.BROKER, str(broker))
+    answer = admin.describe_configs([resource], request_timeout=timeout)[resource]
+    try:
+        entries = answer.result(timeout)
+    except (KafkaException, TimeoutError):
+        return ()  # not everyone may read a broker's settings
+    value = entries[_PROTOCOLS].value if _PROTOCOLS in entries else ""
+    return tuple(name for name in (value or "").split(",") if name)
