@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, settings
 
 from taskstream.infra.catalogue import Server
 from tests.support.servers import cassandra, jaeger, kafka, registry, servers
+from tests.support.stage import stage
 
-__all__ = ["cassandra", "jaeger", "kafka", "registry", "servers"]
+__all__ = ["cassandra", "jaeger", "kafka", "registry", "servers", "stage"]
 
 # No deadlines: a slow moment of a shared machine is not a bug of ours.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])

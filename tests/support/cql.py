@@ -1,0 +1,31 @@
+"""The driver itself, for what a test must see or undo behind the store's back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def session(hosts: str) -> Iterator[Any]:
+    """A driver session."""
+    from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+    from cassandra.policies import RoundRobinPolicy
+
+    host, _, port = hosts.partition(",")[0].partition(":")
+    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), request_timeout=30.0)
+    cluster = Cluster(
+        [host],
+        port=int(port or 9042),
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        protocol_version=5,
+    )
+    try:
+        yield cluster.connect()
+    finally:
+        cluster.shutdown()
+
+
+def drop_keyspace(hosts: str, keyspace: str) -> None:
+    """Takes a test's keyspace away."""
+    with session(hosts) as cql:
+        cql.execute(f'DROP KEYSPACE IF EXISTS "{keyspace}"')

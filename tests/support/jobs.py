@@ -1,0 +1,181 @@
+"""The app that workers run in scenarios: one small task for each thing a task can do.
+
+The worker process imports it as `tests.support.jobs:app`, with the app's name and the file where
+every run is noted in its environment; a test builds the same app with `build`.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taskstream import App, Context, Fatal, Retry, RetryAfter, Snooze, current
+
+NAME = "TASKSTREAM_TEST_APP"
+JOURNAL = "TASKSTREAM_TEST_JOURNAL"
+WITHOUT = "TASKSTREAM_TEST_WITHOUT"
+"""Names of tasks that this worker does not know, separated by commas: an older build."""
+
+QUICKLY = Retry(attempts=3, first=0.05, longest=0.2)
+
+
+@dataclass
+class Receipt:
+    """A result with more than one field."""
+
+    order_id: str
+    cents: int
+
+
+def note(**more: object) -> None:
+    """Writes one line of what ran, by whom, in one append: the oracle of all that happened."""
+    journal = os.environ.get(JOURNAL)
+    if journal is None:
+        return
+    me = current()
+    words = [me.task, me.id, str(me.run), str(me.attempt), str(os.getpid()), f"{time.time():.6f}"]
+    words += [f"{name}={value}" for name, value in more.items()]
+    with Path(journal).open("a", encoding="utf-8") as lines:
+        lines.write("\t".join(words) + "\n")
+
+
+def build(name: str, **settings: Any) -> App:
+    """The app of that name with all its tasks."""
+    app = App(name, **settings)
+    without = os.environ.get(WITHOUT, "").split(",")
+
+    def known(task: str) -> bool:
+        return task not in without
+
+    if known("add"):
+
+        @app.task(retry=QUICKLY)
+        async def add(n: int, plus: int = 1) -> int:
+            note()
+            return n + plus
+
+    @app.task(retry=QUICKLY)
+    def add_in_thread(n: int) -> str:
+        note(thread=threading.current_thread().name)
+        return f"{n} in a thread"
+
+    @app.task(retry=QUICKLY, runs="process")
+    def add_in_process(n: int) -> str:
+        note(main=threading.current_thread() is threading.main_thread())
+        return f"{n} in a process"
+
+    @app.task(retry=QUICKLY, priority="high")
+    def receipt(order_id: str, cents: int) -> Receipt:
+        note()
+        return Receipt(order_id, cents)
+
+    @app.task(retry=QUICKLY)
+    def fails_twice(n: int) -> str:
+        note()
+        if current().attempt < 3:
+            raise ConnectionError(f"not yet, attempt {current().attempt}")
+        return f"{n} at last"
+
+    @app.task(retry=QUICKLY)
+    async def never_works(n: int) -> None:
+        note()
+        raise ValueError(f"no {n} will do")
+
+    @app.task(retry=Retry(attempts=10))
+    async def gives_up(n: int) -> None:
+        note()
+        raise Fatal(f"{n} is hopeless")
+
+    @app.task(retry=Retry(attempts=1))
+    async def comes_back(n: int) -> int:
+        """Snoozes twice, which costs no attempt."""
+        note()
+        path = Path(os.environ[JOURNAL])
+        runs = path.read_text().count(current().id)
+        if runs <= n:
+            raise Snooze(0.05)
+        return runs
+
+    @app.task(retry=Retry(attempts=2))
+    async def obeys_retry_after() -> int:
+        note()
+        if current().attempt == 1:
+            raise RetryAfter(0.3)
+        return current().attempt
+
+    @app.task(retry=QUICKLY)
+    async def tells_itself() -> str:
+        me = current()
+        return f"{me.task} {me.attempt} {me.key} {me.resources}"
+
+    @app.task(retry=QUICKLY, key="customer")
+    def keyed(customer: str, n: int) -> int:
+        note(key=current().key, n=n)
+        return n
+
+    @app.task(retry=None, timeout=0.3)
+    async def sleeps_too_long() -> None:
+        import asyncio
+
+        note()
+        await asyncio.sleep(60)
+
+    @app.task(retry=None, timeout=0.3)
+    def sleeps_too_long_in_thread() -> None:
+        note()
+        threading.Event().wait(5)
+
+    @app.task(retry=None, timeout=0.3, runs="process")
+    def sleeps_too_long_in_process() -> None:
+        note()
+        threading.Event().wait(60)
+
+    @app.task(retry=QUICKLY)
+    def kills_its_process(n: int) -> None:
+        note()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @app.task(retry=QUICKLY)
+    async def returns_nonsense() -> int:
+        note()
+        return "not a number"  # type: ignore[return-value]
+
+    @app.task(retry=QUICKLY)
+    async def waits_for(path: str) -> str:
+        """Runs until the file exists."""
+        import asyncio
+
+        note(began=True)
+        while not Path(path).exists():
+            await asyncio.sleep(0.02)
+        return "done"
+
+    @app.task(retry=QUICKLY)
+    async def publishes_another(n: int) -> str:
+        handle = await app.publish_async("add", {"n": n})
+        return handle.id
+
+    @app.task(retry=QUICKLY)
+    async def opens_a_span() -> str:
+        from opentelemetry import trace
+
+        with trace.get_tracer("jobs").start_as_current_span("inside the task"):
+            return "traced"
+
+    @app.lifespan
+    async def resources() -> AsyncIterator[str]:
+        yield "resources are here"
+
+    @app.around
+    def seen(context: Context) -> Iterator[None]:
+        yield
+
+    return app
+
+
+if NAME in os.environ:
+    app = build(os.environ[NAME])
