@@ -23,9 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from taskstream.broker.embedded import address
 from taskstream.broker.failures import NotReady, OffsetLost, TimedOut, UnknownTopic, broker_error
-from taskstream.broker.offset_codec import encode
-from taskstream.broker.offsets import Progress
-from taskstream.broker.offset_codec import encode
+from taskstream.broker.offset_codec import decode, encode
 from taskstream.broker.offsets import Progress
 from taskstream.broker.settings import admin_options, reader_options
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
@@ -210,16 +208,29 @@ class Topics:
 
     def committed(self, group: str, topic: str) -> dict[Place, int | None]:
         """The group's committed offset of each partition; None where there is none."""
+        return {
+            place: None if commit is None else commit[0]
+            for place, commit in self._commits(group, topic).items()
+        }
+
+    def progress(self, group: str, topic: str) -> dict[Place, Progress | None]:
+        """What the group's last commit says of each partition; None where it is none of ours."""
+        return {
+            place: None if commit is None else decode(*commit)
+            for place, commit in self._commits(group, topic).items()
+        }
+
+    def _commits(self, group: str, topic: str) -> dict[Place, tuple[int, str] | None]:
         places = [TopicPartition(topic, number) for number in range(self.partitions(topic))]
         doing = f"looking up offsets of group {group}"
         found = self._ask(doing, lambda: self._of_group(group).committed(places, timeout=_TIMEOUT))
-        offsets: dict[Place, int | None] = {}
+        commits: dict[Place, tuple[int, str] | None] = {}
         for partition in found:
             if partition.error is not None:
                 raise broker_error(partition.error, doing)
-            place = Place(topic, partition.partition)
-            offsets[place] = partition.offset if partition.offset >= 0 else None
-        return offsets
+            commit = (partition.offset, partition.metadata or "") if partition.offset >= 0 else None
+            commits[Place(topic, partition.partition)] = commit
+        return commits
 
     def commit_start(
         self, group: str, topic: str, at: Literal["begin", "end"] = "begin"
