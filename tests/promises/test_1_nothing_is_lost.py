@@ -1,7 +1,7 @@
 """Promise 1: an acknowledged publish ends in exactly one final state, whatever dies on the way.
 
-Broken on purpose once, and seen to fail: with the parent finishing an offset before the child has
-stored the row (`Parent._judged` called at give-out), tasks that ran at the kill never end.
+Broken on purpose once, and seen to fail: with `Tracker.progress` giving the position for the
+watermark, what a plain commit() does, tasks that ran at the kill never end.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """Promise 2: an offset is committed only after its result is stored, or its hand-off acknowledged.
 
 Broken on purpose once, and seen to fail: `Service._record` reporting to the parent before the row is
-stored; `Parent._judged` finishing an offset before its hand-off is acknowledged.
+stored.
 """
 
 from tests.support.eventually import eventually

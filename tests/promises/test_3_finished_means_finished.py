@@ -1,7 +1,8 @@
 """Promise 3: a task whose final result is stored is not run again because of a crash or a rebalance.
 
-Broken on purpose once, and seen to fail: `Tracker.resume` that forgets what the commit says is done;
-`Parent._arrive` without a look-up below the inherited horizon.
+Broken on purpose once, and seen to fail: no look-up of hand-offs; no look-up below the inherited
+horizon, which covers what finished after the last commit. (A `Tracker.resume` that forgets the
+commit's list of finished records passes here: the look-ups cover that too, at their cost.)
 """
 
 from collections import Counter
