@@ -124,12 +124,10 @@ def recall(attempt: Attempt, rows: Sequence[Row]) -> Attempt:
 
 def resolve(attempt: Attempt, task: Task[..., Any] | None, *, now: float, grace: float) -> Attempt:
     """Finds the task; one that nobody here knows is put off for a while."""
-    if attempt.verdict is None:
-        attempt.task = task
-        if task is None:
-            name = attempt.envelope.task
-            message = f"no task {name!r} is known to this worker"
-            attempt.verdict = judge_unknown("UnknownTask", message, attempt.envelope, now, grace)
+    attempt.task = task
+    if attempt.verdict is None and task is None:
+        message = f"no task {attempt.envelope.task!r} is known to this worker"
+        attempt.verdict = judge_unknown("UnknownTask", message, attempt.envelope, now, grace)
     return attempt
 
 

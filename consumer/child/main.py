@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _open(options: argparse.Namespace, link: Link) -> tuple[App, Service, Callable[[], None]]:
     app = load(options.app, directory=Path(options.directory))
     app.load_tasks()
+    _refuse_unserved(app)
     settings = app.settings
     settings.require_broker()
     store = app.result_store()
@@ -85,6 +86,16 @@ def _open(options: argparse.Namespace, link: Link) -> tuple[App, Service, Callab
     )
     service.open()
     return app, service, flush
+
+
+def _refuse_unserved(app: App) -> None:
+    """Refuses what can be defined, but this version of the worker would not keep."""
+    for task in app.tasks.values():
+        for option in ("strict_order", "topic"):
+            if getattr(task, option):
+                raise ConfigError(
+                    f"task {task.name}: {option}= is not served by workers of this version yet; leave it out"
+                )
 
 
 def _hello(app: App) -> Hello:

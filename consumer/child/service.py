@@ -14,8 +14,10 @@ from typing import Any
 from taskstream.app.app import App
 from taskstream.app.current import Context
 from taskstream.consumer.child import attempt as steps
+from taskstream.consumer.child import obituaries
 from taskstream.consumer.child.attempt import Attempt
 from taskstream.consumer.child.link import Link
+from taskstream.consumer.child.obituaries import Obituaries
 from taskstream.consumer.child.runners import AsyncRunner, MainRunner, Running, ThreadRunner
 from taskstream.consumer.child.writers import Writers
 from taskstream.consumer.pipe import Given, Judged, pack_judged, pack_retiring
@@ -73,6 +75,7 @@ class Service:
         self._idle = threading.Condition()
         self._held = 0
         self._is_stuck = False
+        self._obituaries = Obituaries(self._report)
         self._batcher: Batcher[tuple[Attempt, Row]] = Batcher(
             store, stored=self._stored, refused=self._refused, clock=clock
         )
@@ -203,7 +206,7 @@ class Service:
 
     def _record(self, attempt: Attempt) -> None:
         if attempt.found is not None:
-            self._report([(attempt, attempt.found)])
+            self._conclude([(attempt, attempt.found)])
             return
         attempt.finished = attempt.finished or self._clock.now()
         row = steps.row(attempt, worker=self._worker)
@@ -218,7 +221,17 @@ class Service:
         for attempt, _ in stored:
             assert attempt.write_span is not None
             attempt.write_span.finish(len(stored))
-        self._report(stored)
+        self._conclude(stored)
+
+    def _conclude(self, recorded: list[tuple[Attempt, Row]]) -> None:
+        """Reports what is recorded; a death that another task is to hear of, after its publish."""
+        told = [one for one in recorded if obituaries.wanted(one[0])]
+        for attempt, row in told:
+            self._obituaries.publish(attempt, row)
+        if len(told) < len(recorded):
+            self._report(
+                [one for one in recorded if not obituaries.wanted(one[0])] if told else recorded
+            )
 
     def _refused(self, ticket: tuple[Attempt, Row], error: StoreError) -> None:
         """The store does not take this row: the task dies of it, with a row that it can take."""

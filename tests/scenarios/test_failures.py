@@ -47,6 +47,20 @@ def test_a_task_that_never_works_is_a_dead_letter(stage: Stage) -> None:
     assert letter.value.startswith(b"\xc3\x01")
 
 
+def test_a_death_is_told_to_its_on_dead_task(stage: Stage) -> None:
+    """The `on_dead` task is published once, with the id, the reason and the message."""
+    stage.worker()
+    handle = stage.task("dies_loudly").publish()
+    with pytest.raises(TaskFailed):
+        handle.result(timeout=30)
+    heard = eventually(
+        lambda: [run for run in stage.journal if run.task == "hears_of_it"], timeout=30
+    )
+    assert [run.more["about"] for run in heard] == [handle.id]
+    told = stage.app.handle(heard[0].id).result(timeout=30)
+    assert told == f"dies_loudly {handle.id}: ValueError, listen"
+
+
 def test_fatal_and_bad_results_are_not_tried_again(stage: Stage) -> None:
     """`Fatal` and a result that can't be encoded end a task at its first attempt."""
     stage.worker()

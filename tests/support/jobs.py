@@ -135,6 +135,16 @@ def build(name: str, **settings: Any) -> App:
         threading.Event().wait(60)
 
     @app.task(retry=QUICKLY)
+    async def hears_of_it(task: str, id: str, reason: str, message: str) -> str:  # noqa: A002
+        note(about=id)
+        return f"{task} {id}: {reason}, {message}"
+
+    @app.task(retry=None, on_dead=hears_of_it)
+    async def dies_loudly() -> None:
+        note()
+        raise ValueError("listen")
+
+    @app.task(retry=QUICKLY)
     def kills_its_process(n: int) -> None:
         note()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,92 @@
+"""Publishes the `on_dead` task of a task that ended as dead, before its offset may be finished.
+
+Its id follows from the dead task's, so an obituary that a crash repeats counts once.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from taskstream.app.definition import DEAD_ARGUMENTS
+from taskstream.consumer.child.attempt import Attempt
+from taskstream.consumer.verdict import Dead
+from taskstream.core.errors import BrokerError, PublishTimeout, TaskstreamError
+from taskstream.core.ids import derived_id, is_uuid7, time_of
+from taskstream.observability import logs
+from taskstream.results.row import Row
+
+AGAIN_AFTER = 1.0
+"""Seconds before a publish that Kafka did not answer is tried again."""
+
+Recorded = list[tuple[Attempt, Row]]
+
+_log = logs.logger(__name__)
+
+
+def wanted(attempt: Attempt) -> bool:
+    """Whether the attempt's end is to be told to another task."""
+    task = attempt.task
+    return isinstance(attempt.verdict, Dead) and task is not None and task.on_dead is not None
+
+
+class Obituaries:
+    """Publishes obituaries one after the other, in a thread of its own.
+
+    Args:
+        report: called with each attempt once its obituary is acknowledged, or can't be published.
+    """
+
+    def __init__(self, report: Callable[[Recorded], None]) -> None:
+        self._report = report
+        self._queue: SimpleQueue[tuple[Attempt, Row]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def publish(self, attempt: Attempt, row: Row) -> None:
+        """Queues one; for one thread at a time."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._work, name="taskstream-on-dead", daemon=True
+            )
+            self._thread.start()
+        self._queue.put((attempt, row))
+
+    def _work(self) -> None:
+        while True:
+            attempt, row = self._queue.get()
+            while not _published(attempt):
+                time.sleep(AGAIN_AFTER)
+            self._report([(attempt, row)])
+
+
+def _published(attempt: Attempt) -> bool:
+    """Publishes one; False where Kafka did not answer and the same must be tried again."""
+    envelope, verdict, task = attempt.envelope, attempt.verdict, attempt.task
+    assert isinstance(verdict, Dead)
+    assert task is not None
+    assert task.on_dead is not None
+    facts = {
+        "task": envelope.task,
+        "id": envelope.id,
+        "reason": verdict.reason,
+        "message": verdict.message,
+    }
+    parameters = {field.name for field in task.on_dead.schema.parameters}
+    arguments = {name: facts[name] for name in DEAD_ARGUMENTS & parameters}
+    born = time_of(envelope.id) if is_uuid7(envelope.id) else attempt.given.record.timestamp
+    own_id = derived_id(born, envelope.id, envelope.run, "on_dead")
+    try:
+        if attempt.span is None:
+            task.on_dead.options(id=own_id).publish(**arguments)
+        else:
+            with attempt.span.activate():
+                task.on_dead.options(id=own_id).publish(**arguments)
+    except (PublishTimeout, BrokerError) as error:
+        _log.warning("an on_dead task waits for Kafka", task=task.on_dead.name, error=str(error))
+        return False
+    except TaskstreamError as error:
+        _log.error(
+            "an on_dead task can't be published; the dead letter tells the same",
+            task=task.on_dead.name, dead_task=envelope.task, dead_id=envelope.id, error=str(error),
+        )  # fmt: skip
+    return True
