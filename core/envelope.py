@@ -5,7 +5,7 @@ else has a default. Headers that are not ours pass through untouched. Reading an
 inverses for every envelope (`tests/unit/test_envelope.py`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -166,13 +166,7 @@ def read(headers: Iterable[Header]) -> Envelope:
             others.append((name, value))
     if "task" not in fields:
         raise Undecodable("header ts-task is missing, and the topic is not bound to a task")
-    if "reason" in death:
-        fields["death"] = Death(
-            death["reason"],
-            death.get("message", ""),
-            death.get("origin", ""),
-            float(death.get("at") or 0),
-        )
+    fields["death"] = _death(death)
     return Envelope(**fields, trace=tuple(trace), others=tuple(others))
 
 
@@ -224,6 +218,27 @@ def bury(headers: Iterable[Header], death: Death, trace: Iterable[Header]) -> li
     replaced = {*TRACE_HEADERS, *_DEATH}
     kept = [(name, value) for name, value in headers if name not in replaced]
     return [*kept, *_death_headers(death), *trace]
+
+
+def death_of(headers: Iterable[Header]) -> Death | None:
+    """Why a record is a dead letter, whatever else its headers hold; None where it is none."""
+    return _death(
+        {
+            _DEATH[name]: (value or b"").decode(errors="replace")
+            for name, value in headers
+            if name in _DEATH
+        }
+    )
+
+
+def _death(found: Mapping[str, str]) -> Death | None:
+    if "reason" not in found:
+        return None
+    try:
+        at = float(found.get("at") or 0)
+    except ValueError:
+        at = 0.0  # a dead letter must be readable whatever somebody wrote there
+    return Death(found["reason"], found.get("message", ""), found.get("origin", ""), at)
 
 
 def _death_headers(death: Death) -> list[Header]:

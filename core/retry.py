@@ -78,8 +78,10 @@ class Retry:
         """Seconds between the failed `attempt` (1 is the first) and the next one."""
         if self.delays:
             return float(self.delays[min(attempt, len(self.delays)) - 1])
-        # factor**n overflows a float near n = 1000; `longest` has won long before.
-        bound = min(self.longest, self.first * self.factor ** min(attempt - 1, 500))
+        try:
+            bound = min(self.longest, self.first * self.factor ** (attempt - 1))
+        except OverflowError:
+            bound = self.longest
         return bound * _fraction(task_id, run, attempt) if self.jitter else bound
 
     def covers(self, error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 A task waits in the largest tier whose span fits its remaining time, and moves down when that
 span is over; so within one topic the records come due roughly in the order they were written,
-and a wait of a year costs about as many hops as there are tiers (plus one per 30 days).
+and a wait of a year costs some fifty hops at most.
 The tier of span 0 holds what is due within seconds, in the mover's heap alone.
 """
 

@@ -1,0 +1,130 @@
+"""What a child makes of the rows that it finds: run, repeat the hand-off, or drop."""
+
+from typing import Any
+
+import pytest
+
+from taskstream.broker.records import Record
+from taskstream.consumer.child.attempt import Attempt, check, open_, recall, resolve, row
+from taskstream.consumer.pipe import Given
+from taskstream.consumer.verdict import Again, Dead, Done
+from taskstream.core.envelope import Envelope, Header, write
+from taskstream.core.ids import new_id
+from taskstream.core.states import State
+from taskstream.results.row import Row
+
+ID = new_id()
+NOW_US = 1_700_000_000_000_000
+
+
+def given_(headers: list[Header], lost: int = 0) -> Given:
+    """A task as the parent gives it."""
+    record = Record("shop.tasks.normal", 3, 42, b"k", b"v", tuple(headers), 1_700_000_000.0)
+    return Given(1, record, NOW_US, 7, "shop.tasks.normal", lookup=True, lost=lost)
+
+
+def attempt_(attempt: int = 2, run: int = 0, lost: int = 0) -> Attempt:
+    """An opened attempt."""
+    return open_(given_(write(Envelope("charge", id=ID, attempt=attempt, run=run)), lost))
+
+
+def found(attempt: int, state: State, run: int = 0, **more: Any) -> Row:
+    """A row in the store."""
+    return Row(
+        task_id=ID,
+        run=run,
+        attempt=attempt,
+        state=state,
+        task="charge",
+        written_us=NOW_US - 5,
+        **more,
+    )
+
+
+def test_an_earlier_attempt_does_not_stop_this_one() -> None:
+    """The row of the attempt before asks for this one: it runs."""
+    assert recall(attempt_(2), [found(1, State.RETRYING, due=1.0)]).verdict is None
+    assert (
+        recall(attempt_(1, run=1), [found(1, State.DEAD), found(0, State.WAITING, run=1)]).verdict
+        is None
+    )
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.CANCELLED, State.EXPIRED])
+def test_a_judged_attempt_is_dropped(state: State) -> None:
+    """What ended is not run again, and needs no hand-off."""
+    recalled = recall(attempt_(2), [found(1, State.RETRYING, due=1.0), found(2, state)])
+    assert recalled.verdict == Done(state)
+    assert recalled.found is not None
+
+
+def test_a_judged_attempt_repeats_its_handoff_only() -> None:
+    """A retry is due when its row says, a dead letter has its row's reason; the task is not run."""
+    retried = recall(attempt_(1), [found(1, State.RETRYING, due=9.5, counts=False)])
+    assert retried.verdict == Again(9.5, counts=False)
+    buried = recall(attempt_(2), [found(2, State.DEAD, error_type="ValueError", error="no")])
+    assert buried.verdict == Dead("ValueError", "no")
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        found(3, State.RETRYING, due=1.0),
+        found(3, State.DEAD),
+        found(1, State.SUCCEEDED, run=1),
+        found(1, State.SUCCEEDED),
+    ],
+)
+def test_where_a_later_one_has_been_nothing_is_done(later: Row) -> None:
+    """A copy of a record whose task went on, in this run or another, is dropped."""
+    assert isinstance(recall(attempt_(2), [later]).verdict, Done)
+
+
+def test_an_unfinished_row_is_written_over() -> None:
+    """A row without a verdict, even of a clock ahead of ours, loses against this attempt's."""
+    ahead = Row(
+        task_id=ID,
+        run=0,
+        attempt=2,
+        state=State.WAITING,
+        task="charge",
+        written_us=NOW_US + 1_000_000,
+    )
+    recalled = recall(attempt_(2), [ahead])
+    assert recalled.verdict is None
+    assert recalled.written_us == NOW_US + 1_000_002
+
+
+def test_a_foreign_record_has_the_same_id_for_all_who_read_it() -> None:
+    """Without `ts-id` the id follows from topic, partition and offset."""
+    one, other = open_(given_([("ts-task", b"charge")])), open_(given_([("ts-task", b"charge")]))
+    assert one.envelope.id == other.envelope.id != ""
+
+
+def test_unreadable_headers_end_the_attempt() -> None:
+    """Headers that can't be read make a dead letter with a row under a derived id."""
+    opened = open_(given_([("ts-task", b"charge"), ("ts-run", b"x")]))
+    assert isinstance(opened.verdict, Dead)
+    assert opened.verdict.reason == "Undecodable"
+    assert opened.envelope.id
+    assert row(opened, worker="w").state is State.DEAD
+
+
+def test_a_task_that_kills_its_children_is_buried() -> None:
+    """After three dead children it is not run again."""
+    assert check(attempt_(lost=2), now=0.0).verdict is None
+    buried = check(attempt_(lost=3), now=0.0).verdict
+    assert isinstance(buried, Dead)
+    assert buried.reason == "WorkerLost"
+
+
+def test_the_unknown_is_put_off_with_its_reason() -> None:
+    """The row of an unknown task says so, and does not count."""
+    put_off = resolve(attempt_(1), None, now=100.0, grace=600.0)
+    assert put_off.verdict == Again(105.0, counts=False, grace=100.0)
+    written = row(put_off, worker="w")
+    assert (written.state, written.counts, written.error_type) == (
+        State.RETRYING,
+        False,
+        "UnknownTask",
+    )

@@ -1,0 +1,122 @@
+"""Envelopes and headers are exact inverses, and foreign headers pass untouched."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskstream.core.envelope import (
+    Death,
+    Envelope,
+    Header,
+    Place,
+    bury,
+    name_task,
+    peek,
+    read,
+    write,
+)
+from taskstream.core.errors import Undecodable
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=20)
+times = st.integers(0, 4_000_000_000_000_000).map(lambda micros: micros / 1e6)
+places = st.builds(Place, words, st.integers(0, 10_000))
+foreign = st.tuples(
+    words.filter(lambda name: not name.startswith("ts-")), st.binary(max_size=20) | st.none()
+)
+
+envelopes = st.builds(
+    Envelope,
+    task=words,
+    id=words,
+    run=st.integers(0, 99),
+    attempt=st.integers(1, 99),
+    uncounted=st.integers(0, 99),
+    priority=st.none() | words,
+    home=st.none() | places,
+    group=st.none() | words,
+    due=st.none() | times,
+    expires=st.none() | times,
+    published=st.none() | times,
+    grace=st.none() | times,
+    lookup=st.booleans(),
+    reply_to=st.none() | places,
+    parent=st.none() | words,
+    root=st.none() | words,
+    replay_of=st.none() | words,
+    death=st.none() | st.builds(Death, words, words, words, times),
+    trace=st.just(()) | st.just((("traceparent", b"00-1-2-01"), ("baggage", b"k=v"))),
+    others=st.lists(foreign, max_size=3).map(tuple),
+)
+
+
+@given(envelopes)
+def test_what_is_written_is_read(envelope: Envelope) -> None:
+    """Every envelope comes back from its headers as it was, to the microsecond."""
+    back = read(write(envelope))
+    for name in ("due", "expires", "published", "grace"):
+        before, after = getattr(envelope, name), getattr(back, name)
+        assert (before is None and after is None) or abs(before - after) < 1e-6
+    assert write(back) == write(envelope)
+
+
+@given(envelopes)
+def test_a_peek_agrees_with_the_whole(envelope: Envelope) -> None:
+    """The few facts that the parent reads are those of the envelope."""
+    facts = peek(write(envelope))
+    assert (facts.task, facts.lookup, facts.group) == (
+        envelope.task,
+        envelope.lookup,
+        envelope.group,
+    )
+    assert abs(facts.due - (envelope.due or 0)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ([], "ts-task"),
+        ([("ts-task", b"a"), ("ts-run", b"many")], "ts-run"),
+        ([("ts-task", b"a"), ("ts-attempt", b"-1")], "ts-attempt"),
+        ([("ts-task", b"a"), ("ts-home", b"nowhere")], "ts-home"),
+        ([("ts-task", b"\xff")], "ts-task"),
+        ([("ts-task", b"a"), ("ts-due", None)], "ts-due"),
+    ],
+)
+def test_a_bad_header_is_named(headers: list[Header], named: str) -> None:
+    """What can't be read is refused by the header's name, and a peek at it never fails."""
+    with pytest.raises(Undecodable, match=named):
+        read(headers)
+    peek(headers)
+
+
+def test_a_dead_letter_keeps_every_byte() -> None:
+    """Burying adds the reason, replaces trace and earlier reason, and keeps the rest in order."""
+    before: list[Header] = [
+        ("ts-task", b"a"),
+        ("ts-run", b"many"),
+        ("x", b"1"),
+        ("x", None),
+        ("traceparent", b"old"),
+        ("ts-dead-reason", b"Earlier"),
+    ]
+    after = bury(before, Death("Undecodable", "bad", "t/0/7", 1.0), [("traceparent", b"new")])
+    assert after[:4] == before[:4]
+    assert dict(after)["ts-dead-reason"] == b"Undecodable"
+    assert [value for name, value in after if name == "traceparent"] == [b"new"]
+
+
+def test_a_foreign_record_is_named_once() -> None:
+    """Name and id are added where they are missing, and only there."""
+    assert name_task([], "a", "1") == [("ts-task", b"a"), ("ts-id", b"1")]
+    assert name_task([("ts-task", b"b")], "a", "1") == [("ts-task", b"b"), ("ts-id", b"1")]
+    assert name_task([("x", b"y")], "", "1") == [("x", b"y"), ("ts-id", b"1")]
+
+
+def test_a_snooze_is_an_attempt_that_does_not_count() -> None:
+    """The identity moves on with each attempt; the counted attempt only with those that count."""
+    first = Envelope("a", id="1")
+    snoozed = first.next_attempt(due=1.0, counts=False)
+    failed = snoozed.next_attempt(due=2.0)
+    assert (snoozed.attempt, snoozed.counted_attempt) == (2, 1)
+    assert (failed.attempt, failed.counted_attempt) == (3, 2)
+    assert failed.lookup

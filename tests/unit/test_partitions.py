@@ -1,0 +1,79 @@
+"""The horizon is reserved ahead, and a commit is repeated until it is acknowledged."""
+
+from typing import Any, cast
+
+from taskstream.broker.group import Assigned
+from taskstream.broker.offset_codec import decode
+from taskstream.broker.records import Record
+from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.parent.partitions import RESERVE, Partition
+from taskstream.core.envelope import Place
+
+PLACE = Place("shop.tasks.high", 0)
+
+
+def begin(committed: int | None = 100, metadata: str = "", high: int = 200) -> Partition:
+    """A partition just assigned."""
+    assigned = Assigned(PLACE, committed, metadata, 0, high)
+    return Partition.begin(assigned, epoch=1, intake=cast("Any", None), fence=1)
+
+
+def entry(offset: int) -> Entry:
+    """A delivered task."""
+    record = Record(PLACE.topic, PLACE.partition, offset, None, b"", (), 0.0)
+    return Entry(offset, record, PLACE, 1, "high", lookup=False)
+
+
+def test_nothing_is_given_out_before_the_first_commit() -> None:
+    """A record waits until a commit that reserves its offset is acknowledged."""
+    partition = begin()
+    assert partition.tracker.deliver(100)
+    assert not partition.within_horizon(entry(100))
+    commit = partition.commit(full=False)
+    assert commit is not None
+    progress = decode(*commit)
+    assert progress is not None
+    assert progress.horizon == 101 + RESERVE
+    assert [one.record.offset for one in partition.acknowledge()] == [100]
+    assert partition.within_horizon(entry(100 + RESERVE))
+    assert not partition.within_horizon(entry(101 + RESERVE))
+
+
+def test_a_refused_commit_reserves_nothing() -> None:
+    """Only an acknowledgement moves the horizon; a refusal lets the next commit say the same."""
+    partition = begin()
+    first = partition.commit(full=False)
+    assert partition.commit(full=True) is None, "an answer is still due"
+    partition.refuse()
+    assert partition.reserved == 0
+    assert partition.commit(full=False) == first
+
+
+def test_a_foreign_commit_means_all_may_have_been_started() -> None:
+    """Without our metadata everything up to the end at the assignment is looked up."""
+    assert begin(metadata="").inherited == 200
+    assert begin(metadata="somebody else's").inherited == 200
+
+
+def test_a_clean_end_reserves_nothing() -> None:
+    """The last commit's horizon is what was given out, so the next owner looks nothing else up."""
+    partition = begin()
+    partition.commit(full=False)
+    list(partition.acknowledge())
+    for offset in (100, 101, 102):
+        partition.tracker.deliver(offset)
+    partition.given_to = 102
+    partition.tracker.finish(100)
+    offset, metadata = partition.last_commit()
+    heir = begin(committed=offset, metadata=metadata)
+    assert (offset, heir.inherited) == (101, 102)
+    assert heir.tracker.unfinished == (101, 102)
+
+
+def test_an_unchanged_partition_is_committed_again_when_asked() -> None:
+    """A repeated full commit overwrites what a former owner may have put there."""
+    partition = begin()
+    first = partition.commit(full=False)
+    list(partition.acknowledge())
+    assert partition.commit(full=False) is None
+    assert partition.commit(full=True) == first

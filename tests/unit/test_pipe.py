@@ -1,0 +1,99 @@
+"""Frames between parent and child survive any cut of the stream."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskstream.broker.records import Record
+from taskstream.consumer.pipe import (
+    Failure,
+    Frames,
+    Given,
+    Hello,
+    Judged,
+    Reply,
+    Retiring,
+    Stop,
+    TaskFacts,
+    pack_failure,
+    pack_given,
+    pack_hello,
+    pack_judged,
+    pack_retiring,
+    pack_stop,
+)
+from taskstream.consumer.verdict import Again, Dead, Done
+from taskstream.core.envelope import Place
+from taskstream.core.states import State
+
+headers = st.lists(st.tuples(st.text(), st.binary() | st.none()), max_size=3).map(tuple)
+records = st.builds(
+    Record,
+    topic=st.text(),
+    partition=st.integers(0, 2**31 - 1),
+    offset=st.integers(0, 2**62),
+    key=st.none() | st.binary(),
+    value=st.none() | st.binary(),
+    headers=headers,
+    timestamp=st.floats(0, 4e9),
+)
+tasks = st.builds(
+    Given,
+    number=st.integers(0, 2**62),
+    record=records,
+    given_us=st.integers(0, 2**62),
+    fence=st.integers(0, 2**62),
+    group=st.text(),
+    lookup=st.booleans(),
+    lost=st.integers(0, 5),
+)
+verdicts = (
+    st.sampled_from([Done(state) for state in State])
+    | st.builds(Again, st.floats(0, 4e9), st.booleans(), st.none() | st.floats(0, 4e9))
+    | st.builds(Dead, st.text(), st.text())
+)
+judged = st.builds(
+    Judged,
+    number=st.integers(0, 2**62),
+    verdict=verdicts,
+    trace=headers,
+    task_id=st.text(),
+    task=st.text(),
+    reply=st.none()
+    | st.builds(Reply, st.builds(Place, st.text(), st.integers(0, 99)), st.binary()),
+)
+
+
+@given(st.lists(tasks, max_size=5), st.lists(judged, max_size=5), st.data())
+def test_frames_survive_any_cut(
+    given_: list[Given], told: list[Judged], data: st.DataObject
+) -> None:
+    """However the bytes arrive in pieces, the same frames come out in the same order."""
+    stream = pack_given(given_) + pack_judged(told) + pack_stop() + pack_retiring()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
+    frames = Frames()
+    heard = [
+        frame
+        for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
+        for frame in frames.feed(stream[start:end])
+    ]
+    assert heard == [*([given_] if given_ else []), told, Stop(), Retiring()]
+
+
+def test_long_lists_are_cut_into_frames() -> None:
+    """A thousand tasks are four frames of 250."""
+    record = Record("t", 0, 0, None, None, (), 0.0)
+    many = [Given(number, record, 0, 0, "g", False, 0) for number in range(1000)]
+    frames = list(Frames().feed(pack_given(many)))
+    assert [len(frame) for frame in frames if isinstance(frame, list)] == [250] * 4
+
+
+def test_hello_and_failure_pass_whole() -> None:
+    """What a child says at its start arrives as it was said."""
+    hello = Hello(
+        "shop",
+        {"partitions": 8, "kafka": {"a": 1}},
+        {"tasks": {"high": 6}},
+        {"a": TaskFacts("async")},
+    )
+    failure = Failure("no such module", "Traceback ...")
+    assert list(Frames().feed(pack_hello(hello) + pack_failure(failure))) == [hello, failure]
