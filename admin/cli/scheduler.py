@@ -1,0 +1,45 @@
+"""`taskstream scheduler`."""
+
+import signal
+from typing import Annotated
+
+import typer
+
+from taskstream.admin.cli.arguments import AppPath, LogLevel, open_app
+
+
+def register(cli: typer.Typer) -> None:
+    """Adds `scheduler` to the command line."""
+    cli.command(epilog="Example: taskstream scheduler shop.main:app")(scheduler)
+
+
+def scheduler(
+    app: AppPath,
+    *,
+    log_level: LogLevel = "info",
+    with_parent: Annotated[
+        int | None, typer.Option(hidden=True, help="End when this pipe closes.")
+    ] = None,
+) -> None:
+    """Bring delayed tasks and retries home when they are due, until SIGTERM or Ctrl-C.
+
+    Workers run one of these beside them unless told `--no-scheduler`. Any number may run.
+    """
+    from taskstream.admin.companion import when_parent_ends
+    from taskstream.observability import logs
+    from taskstream.scheduler.service import Scheduler
+
+    logs.configure(log_level)
+    loaded = open_app(app)
+    service = Scheduler(loaded.name, loaded.settings)
+
+    def stop(_number: int, _frame: object) -> None:
+        service.stop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)  # a second one stops at once
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    if with_parent is not None:
+        when_parent_ends(with_parent, service.stop)
+    service.run()

@@ -1,0 +1,82 @@
+"""`taskstream worker`: a worker process, with a scheduler beside it.
+
+This process is the worker's parent: it never imports the user's code, and so passes the app on as
+the text it is.
+"""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taskstream.admin.cli.arguments import AppPath, LogLevel
+
+
+def register(cli: typer.Typer) -> None:
+    """Adds `worker` to the command line."""
+    cli.command(
+        epilog="Example: taskstream worker shop.main:app --queues tasks --priorities high,normal"
+    )(worker)
+
+
+def worker(
+    app: AppPath,
+    *,
+    queues: Annotated[
+        str, typer.Option(help="Serve these, separated by commas; default all.")
+    ] = "",
+    priorities: Annotated[
+        str, typer.Option(help="Serve these, separated by commas; default all.")
+    ] = "",
+    children: Annotated[int, typer.Option(help="Child processes, which run the tasks.")] = 2,
+    concurrency: Annotated[int, typer.Option(help="Tasks that one child runs at once.")] = 50,
+    no_scheduler: Annotated[
+        bool, typer.Option("--no-scheduler", help="Leave delayed tasks to a scheduler elsewhere.")
+    ] = False,
+    group: Annotated[
+        str | None, typer.Option(help="Replaces the app's name in the consumer groups' names.")
+    ] = None,
+    drain: Annotated[
+        float, typer.Option(help="Seconds that running tasks may go on after a stop.")
+    ] = 30.0,
+    exit_when_empty: Annotated[
+        bool, typer.Option("--exit-when-empty", help="End once everything there is finished.")
+    ] = False,
+    health_port: Annotated[
+        int | None, typer.Option(help="Serve /live, /ready and /metrics on this port.")
+    ] = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Run tasks until SIGTERM or Ctrl-C.
+
+    The first signal lets running tasks end and commits; the second one stops at once.
+    """
+    from taskstream.admin.companion import Companion
+    from taskstream.consumer.worker import WorkerOptions, run
+    from taskstream.observability import logs
+
+    options = WorkerOptions(
+        app=app,
+        directory=Path.cwd(),
+        queues=_listed(queues),
+        priorities=_listed(priorities),
+        children=children,
+        concurrency=concurrency,
+        group=group,
+        drain=drain,
+        exit_when_empty=exit_when_empty,
+        health_port=health_port,
+        log_level=log_level,
+    )
+    logs.configure(log_level)
+    with ExitStack() as beside:
+        if not no_scheduler:
+            beside.enter_context(Companion(("scheduler", app, "--log-level", log_level)))
+        finished = run(options)
+    logs.logger(__name__).info("worker ended", pid=os.getpid(), finished=finished)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,190 @@
+"""One task, told from its rows in the result store."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from taskstream.core.errors import (
+    ConfigError,
+    ResultTimeout,
+    TaskCancelled,
+    TaskExpired,
+    TaskFailed,
+)
+from taskstream.core.states import State
+from taskstream.results.row import Row, current
+
+if TYPE_CHECKING:
+    from taskstream.app.app import App
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAttempt:
+    """One attempt. Times are seconds since 1970.
+
+    Args:
+        number: 1 is the first.
+        state: how it ended.
+        worker: who ran it.
+        started: when it started; None if it never did.
+        finished: when it was judged.
+        error: the error's type and text; None where there was none.
+    """
+
+    number: int
+    state: State
+    worker: str
+    started: float | None
+    finished: float | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTask:
+    """What is known of a task. Times are seconds since 1970.
+
+    Args:
+        id: its id.
+        task: its name; empty while it has left no row.
+        state: where it is.
+        value: its result as JSON has it; None while there is none.
+        error: the last error's type and text; None where there is none.
+        attempts: of the current run, first to last.
+        key: the ordering key.
+        priority: the priority it was published with.
+        published: when it was first published.
+        finished: when it reached its final state.
+        trace_id: 32 hex digits.
+    """
+
+    id: str
+    task: str
+    state: State
+    value: Any
+    error: str | None
+    attempts: tuple[ShownAttempt, ...]
+    key: str | None
+    priority: str
+    published: float | None
+    finished: float | None
+    trace_id: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The task as `result --json` shows it."""
+        return {**asdict(self), "attempts": [asdict(one) for one in self.attempts]}
+
+    def lines(self) -> Iterator[str]:
+        """The task for people."""
+        told = {
+            "id": self.id,
+            "task": self.task,
+            "state": self.state,
+            "value": None if self.value is None else repr(self.value),
+            "error": self.error,
+            "key": self.key,
+            "priority": self.priority,
+            "published": _moment(self.published),
+            "finished": _moment(self.finished),
+            "trace": self.trace_id,
+        }
+        yield from (f"{name:<10} {value}" for name, value in told.items() if value)
+        for one in self.attempts:
+            took = ""
+            if one.started is not None and one.finished is not None:
+                took = f" in {one.finished - one.started:.3f} s"
+            error = f": {one.error}" if one.error else ""
+            yield f"attempt {one.number:<2} {one.state}{took} on {one.worker}{error}"
+
+
+def show(app: "App", task_id: str, *, wait: float = 0.0) -> ShownTask:
+    """The task of that id.
+
+    Args:
+        app: the app.
+        task_id: its id.
+        wait: seconds to wait for a final state at most.
+
+    Raises:
+        StoreError: the result store did not answer.
+        ConfigError: none is configured.
+        MissingExtra: its driver is not installed.
+    """
+    store = app.result_store()
+    if store is None:
+        raise ConfigError(
+            "no result store is configured, so no task can be looked up: set cassandra_hosts "
+            "(TASKSTREAM_CASSANDRA_HOSTS)"
+        )
+    if wait > 0:
+        _wait(app, task_id, wait)
+    rows = store.read(task_id)
+    row = current(rows)
+    state = row.state if row is not None and row.state.final else app.handle(task_id).state()
+    return shown(task_id, rows, state, value=_value(app, row))
+
+
+def shown(task_id: str, rows: Sequence[Row], state: State, *, value: Any = None) -> ShownTask:
+    """A task from its rows; pure.
+
+    Args:
+        task_id: its id.
+        rows: all of its rows, lowest (run, attempt) first.
+        state: where it is.
+        value: its result, decoded.
+    """
+    row = current(rows)
+    if row is None:
+        return ShownTask(task_id, "", state, None, None, (), None, "", None, None, None)
+    published = next((one.published for one in rows if one.published is not None), None)
+    return ShownTask(
+        id=task_id,
+        task=row.task,
+        state=state,
+        value=value,
+        error=_error(row),
+        # A redrive's row before its first attempt has the number 0, and is none.
+        attempts=tuple(_attempt(one) for one in rows if one.run == row.run and one.attempt > 0),
+        key=row.key,
+        priority=row.priority,
+        published=published,
+        finished=row.finished if row.state.final else None,
+        trace_id=row.trace_id,
+    )
+
+
+def _wait(app: "App", task_id: str, seconds: float) -> None:
+    try:
+        app.handle(task_id).result(seconds)
+    except (TaskFailed, TaskCancelled, TaskExpired, ResultTimeout):
+        pass  # the rows tell it, and more
+
+
+def _value(app: "App", row: Row | None) -> Any:
+    if row is None or row.value is None:
+        return None
+    # Here, because they load the Avro library.
+    from taskstream.schemas.framing import parse  # noqa: PLC0415
+    from taskstream.schemas.generic import GenericCodec  # noqa: PLC0415
+
+    frame = parse(row.value)
+    schema = app.schema_store().get(frame.reference)
+    return GenericCodec(schema).decode(frame.body)["value"]
+
+
+def _attempt(row: Row) -> ShownAttempt:
+    return ShownAttempt(
+        row.attempt, row.state, row.worker, row.started, row.finished, _error(row)
+    )
+
+
+def _error(row: Row) -> str | None:
+    if row.error_type is None:
+        return row.error
+    return f"{row.error_type}: {row.error}" if row.error else row.error_type
+
+
+def _moment(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,1 @@
+"""A small shop, to read and to run: `taskstream demo`."""
