@@ -74,6 +74,19 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What a child has recorded since it last said so.
+
+    Args:
+        tasks: one for each task.
+        write_seconds: how long their rows took to be stored: how far ahead the child must be fed.
+    """
+
+    tasks: list[Judged]
+    write_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFacts:
     """What the parent must know of a task without importing it.
 
@@ -152,7 +165,7 @@ def pack_given(tasks: list[Given]) -> bytes:
     return b"".join(frames)
 
 
-def pack_judged(tasks: list[Judged]) -> bytes:
+def pack_verdicts(verdicts: Verdicts) -> bytes:
     """A frame that hands verdicts to the parent."""
     rows = [
         (
@@ -164,9 +177,9 @@ def pack_judged(tasks: list[Judged]) -> bytes:
             judged.reply
             and (judged.reply.place.topic, judged.reply.place.partition, judged.reply.value),
         )
-        for judged in tasks
+        for judged in verdicts.tasks
     ]
-    return _pack(("judged", rows))
+    return _pack(("judged", rows, verdicts.write_seconds))
 
 
 def pack_hello(hello: Hello) -> bytes:
@@ -190,7 +203,7 @@ def pack_stop() -> bytes:
     return _pack(("stop",))
 
 
-Frame = list[Given] | list[Judged] | Hello | Failure | Retiring | Stop
+Frame = list[Given] | Verdicts | Hello | Failure | Retiring | Stop
 
 
 class Frames:
@@ -211,11 +224,12 @@ def _read_given(frame: Any) -> list[Given]:
     return [Given(number, Record(*record), *rest) for number, record, *rest in frame[1]]
 
 
-def _read_judged(frame: Any) -> list[Judged]:
-    return [
+def _read_judged(frame: Any) -> Verdicts:
+    tasks = [
         Judged(number, _verdict(verdict), trace, task_id, task, reply and _read_reply(*reply))
         for number, verdict, trace, task_id, task, reply in frame[1]
     ]
+    return Verdicts(tasks, frame[2])
 
 
 def _read_reply(topic: str, partition: int, value: bytes) -> Reply:

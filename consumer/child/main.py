@@ -20,7 +20,6 @@ from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.service import Service
 from taskstream.consumer.pipe import (
     Failure,
-    Given,
     Hello,
     Stop,
     TaskFacts,
@@ -116,7 +115,7 @@ def _serve(link: Link, service: Service) -> None:
         if isinstance(frame, Stop):
             service.main.stop()
         elif isinstance(frame, list):
-            service.take([given for given in frame if isinstance(given, Given)])
+            service.take(frame)
     os._exit(1)  # the parent has gone
 
 

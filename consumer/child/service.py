@@ -20,7 +20,7 @@ from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.obituaries import Obituaries
 from taskstream.consumer.child.runners import AsyncRunner, MainRunner, Running, ThreadRunner
 from taskstream.consumer.child.writers import Writers
-from taskstream.consumer.pipe import Given, Judged, pack_judged, pack_retiring
+from taskstream.consumer.pipe import Given, Judged, Verdicts, pack_retiring, pack_verdicts
 from taskstream.consumer.verdict import Dead
 from taskstream.core.clock import Clock
 from taskstream.core.errors import BrokerError, SchemaError, StoreError
@@ -262,11 +262,16 @@ class Service:
                     steps.reply(attempt, row, self._records),
                 )
             )
-        self._link.send(pack_judged(judged))
+        self._link.send(pack_verdicts(Verdicts(judged, self._write_seconds(recorded))))
         with self._idle:
             self._held -= len(judged)
             self._idle.notify_all()
         self._leave_if_stuck()
+
+    def _write_seconds(self, recorded: list[tuple[Attempt, Row]]) -> float:
+        """How long the last of these waited for its row to be stored."""
+        finished = recorded[-1][0].finished
+        return 0.0 if finished is None else max(0.0, self._clock.now() - finished)
 
     def _stuck(self, _attempt: Attempt) -> None:
         """An attempt goes on past its limit, and can't be stopped: take no more, be replaced."""

@@ -21,8 +21,8 @@ from taskstream.core.clock import Clock
 
 READ_BYTES = 256 * 1024
 
-DEPTH_SECONDS = 0.03
-"""How far ahead a child is fed: about what passes between a task's end and its stored row."""
+DEPTH_SECONDS = 0.02
+"""How far ahead a child is fed beside the time that its rows take: what frames and wake-ups take."""
 
 DEPTH_TASKS = 500
 """The most that a child is fed ahead."""
@@ -33,17 +33,21 @@ class Depth:
     """How many tasks a child is given beyond what it can run at once: pure, from what it finished.
 
     A child that finishes 5,000 tasks a second must be fed ahead, or it starves while rows are on
-    their way; one that finishes two a second must not, or short tasks queue behind long ones.
+    their way; one that finishes two a second must not, or short tasks queue behind long ones. What is
+    ahead is twice what it finishes in the time a row takes, so that a rate held down by too little
+    grows until something else holds it.
     """
 
     concurrency: int
     _since: float = 0.0
     _count: int = 0
     _rate: float = 0.0
+    _write_seconds: float = 0.0
 
-    def finished(self, count: int, now: float) -> None:
+    def finished(self, count: int, write_seconds: float, now: float) -> None:
         """Notes that `count` tasks were finished by `now`, in monotonic seconds."""
         self._count += count
+        self._write_seconds = 0.8 * self._write_seconds + 0.2 * min(1.0, write_seconds)
         span = now - self._since
         if span >= 0.05:
             # Weighted to the new: a queue that turns from short tasks to long ones must show soon.
@@ -53,7 +57,8 @@ class Depth:
     @property
     def limit(self) -> int:
         """How many tasks the child may hold."""
-        return self.concurrency + min(DEPTH_TASKS, int(2 * self._rate * DEPTH_SECONDS))
+        ahead = 2 * self._rate * (self._write_seconds + DEPTH_SECONDS)
+        return self.concurrency + min(DEPTH_TASKS, int(ahead))
 
 
 @dataclass(slots=True, eq=False)

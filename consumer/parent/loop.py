@@ -45,6 +45,7 @@ from taskstream.consumer.pipe import (
     Judged,
     Reply,
     Retiring,
+    Verdicts,
     pack_given,
 )
 from taskstream.consumer.verdict import Done
@@ -216,8 +217,11 @@ class Parent:
         self._keep_children()
         for key, events in self._selector.select(self._wait()):
             if key.data is None:
-                self._woken.clear()
+                # In this order: whoever finds the flag set between the two does not send, and what
+                # it put into the mailbox before is read below; the other way round its byte would
+                # be drained, and the flag stay set with nothing to wake the next one.
                 _drain(self._wake_in)
+                self._woken.clear()
             elif events & selectors.EVENT_READ:
                 self._hear(key.data)
             else:
@@ -289,11 +293,10 @@ class Parent:
 
     def _react_to_child(self, child: Child, frame: Frame) -> None:
         match frame:
-            case list():
-                child.depth.finished(len(frame), self._clock.monotonic())
-                for judged in frame:
-                    if isinstance(judged, Judged):
-                        self._judged(child, judged)
+            case Verdicts(tasks, write_seconds):
+                child.depth.finished(len(tasks), write_seconds, self._clock.monotonic())
+                for judged in tasks:
+                    self._judged(child, judged)
             case Hello():
                 child.ready = True
                 if self._hello is None:
@@ -330,7 +333,6 @@ class Parent:
 
     def _open(self, hello: Hello) -> None:
         """The first child has told what the app is: connect to Kafka."""
-        self._hello = hello
         settings = Settings(**hello.settings)
         names = Names(hello.app)
         self._flush_traces = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
@@ -348,6 +350,7 @@ class Parent:
             tuple(dict.fromkeys(queue for queue, _, _ in served)),
             self._clock.now(),
         )
+        self._hello = hello  # from here on there is something to close
         self._runs_alone = frozenset(
             name for name, facts in hello.tasks.items() if facts.runs == "process"
         )

@@ -14,12 +14,13 @@ from taskstream.consumer.pipe import (
     Retiring,
     Stop,
     TaskFacts,
+    Verdicts,
     pack_failure,
     pack_given,
     pack_hello,
-    pack_judged,
     pack_retiring,
     pack_stop,
+    pack_verdicts,
 )
 from taskstream.consumer.verdict import Again, Dead, Done
 from taskstream.core.envelope import Place
@@ -68,7 +69,7 @@ def test_frames_survive_any_cut(
     given_: list[Given], told: list[Judged], data: st.DataObject
 ) -> None:
     """However the bytes arrive in pieces, the same frames come out in the same order."""
-    stream = pack_given(given_) + pack_judged(told) + pack_stop() + pack_retiring()
+    stream = pack_given(given_) + pack_verdicts(Verdicts(told, 0.5)) + pack_stop() + pack_retiring()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     frames = Frames()
     heard = [
@@ -76,7 +77,7 @@ def test_frames_survive_any_cut(
         for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
         for frame in frames.feed(stream[start:end])
     ]
-    assert heard == [*([given_] if given_ else []), told, Stop(), Retiring()]
+    assert heard == [*([given_] if given_ else []), Verdicts(told, 0.5), Stop(), Retiring()]
 
 
 def test_long_lists_are_cut_into_frames() -> None:
