@@ -146,8 +146,8 @@ class Demo:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(*error)
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def start(self) -> None:
         """Creates what is missing on the servers, and starts a worker."""
@@ -259,7 +259,9 @@ class Demo:
     def _real(self) -> tuple[dict[str, str], Fetch]:
         up = servers.running() or {}
         missing = [
-            name for name in ("bootstrap_servers", "cassandra_hosts", "jaeger_url") if name not in up
+            name
+            for name in ("bootstrap_servers", "cassandra_hosts", "jaeger_url")
+            if name not in up
         ]
         if missing:
             raise ServerError(
@@ -302,9 +304,7 @@ def _load(flags: Mapping[str, str]) -> "App":
 
 
 def _variables(flags: Mapping[str, str]) -> dict[str, str]:
-    return {
-        f"TASKSTREAM_{name.upper()}": value for name, value in ({**_NOT_SET, **flags}).items()
-    }
+    return {f"TASKSTREAM_{name.upper()}": value for name, value in ({**_NOT_SET, **flags}).items()}
 
 
 def _ids(handles: "list[Handle[Any]]") -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 from taskstream.core.errors import BadArguments
-from taskstream.observability import tracing
 
 if TYPE_CHECKING:
     from taskstream.app.app import App
@@ -39,13 +38,12 @@ def publish_lines(
         PublishError: Kafka did not take a task.
     """
     under_way: Queue[Handle[Any] | BaseException | None] = Queue(UNDER_WAY)
-    flush = tracing.setup(app.settings.otlp_endpoint, app.name)
 
     def send() -> None:
         try:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    under_way.put(_publish(app, task, line, number, options))
+                    under_way.put(publish_line(app, task, line, options, f"line {number}: "))
         except BaseException as error:  # noqa: BLE001 - raised where the caller is
             under_way.put(error)
         else:
@@ -53,29 +51,43 @@ def publish_lines(
 
     # A daemon: it may be waiting for a line that never comes when the caller is interrupted.
     threading.Thread(target=send, name="taskstream-publish", daemon=True).start()
-    try:
-        while (sent := under_way.get()) is not None:
-            if isinstance(sent, BaseException):
-                raise sent
-            sent.acknowledged()
-            yield sent.id
-    finally:
-        flush()
+    while (sent := under_way.get()) is not None:
+        if isinstance(sent, BaseException):
+            raise sent
+        sent.acknowledged()
+        yield sent.id
 
 
-def _publish(
-    app: "App", task: str, line: str, number: int, options: Mapping[str, Any]
+def publish_line(
+    app: "App", task: str, line: str, options: Mapping[str, Any], where: str = ""
 ) -> "Handle[Any]":
+    """Publishes one task; back as soon as it is on its way.
+
+    Args:
+        app: the app.
+        task: the task's name.
+        line: a JSON object of arguments.
+        options: as for `Task.options`.
+        where: what an error starts with.
+
+    Raises:
+        BadArguments: the line can't be published.
+        PublishError: Kafka can't be reached.
+    """
+    try:
+        return app.publish_nowait(task, _typed(app, task, _object(task, line)), **options)
+    except BadArguments as error:
+        raise BadArguments(f"{where}{error}") from error
+
+
+def _object(task: str, line: str) -> Mapping[str, Any]:
     try:
         values = json.loads(line)
     except ValueError as error:
-        raise BadArguments(f"task {task}: line {number} is not JSON: {error}") from error
+        raise BadArguments(f"task {task}: the arguments are not JSON: {error}") from error
     if not isinstance(values, dict):
-        raise BadArguments(f"task {task}: line {number} must be a JSON object of arguments")
-    try:
-        return app.publish_nowait(task, _typed(app, task, values), **options)
-    except BadArguments as error:
-        raise type(error)(f"line {number}: {error}") from error
+        raise BadArguments(f"task {task}: the arguments must be a JSON object, not {line.strip()}")
+    return values
 
 
 def _typed(app: "App", name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:

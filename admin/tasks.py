@@ -1,6 +1,7 @@
 """One task, told from its rows in the result store."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -154,10 +155,9 @@ def shown(task_id: str, rows: Sequence[Row], state: State, *, value: Any = None)
 
 
 def _wait(app: "App", task_id: str, seconds: float) -> None:
-    try:
+    # The rows tell how it ended, and more.
+    with suppress(TaskFailed, TaskCancelled, TaskExpired, ResultTimeout):
         app.handle(task_id).result(seconds)
-    except (TaskFailed, TaskCancelled, TaskExpired, ResultTimeout):
-        pass  # the rows tell it, and more
 
 
 def _value(app: "App", row: Row | None) -> Any:
@@ -173,9 +173,7 @@ def _value(app: "App", row: Row | None) -> Any:
 
 
 def _attempt(row: Row) -> ShownAttempt:
-    return ShownAttempt(
-        row.attempt, row.state, row.worker, row.started, row.finished, _error(row)
-    )
+    return ShownAttempt(row.attempt, row.state, row.worker, row.started, row.finished, _error(row))
 
 
 def _error(row: Row) -> str | None:

@@ -122,11 +122,38 @@ class Topics:
         outcomes = self._admin.create_topics(wanted, request_timeout=_TIMEOUT) if wanted else {}
         existing = [spec for spec in specs if not self._was_created(spec.name, outcomes)]
         self._await_leaders([spec.name for spec in specs])
-        drift = self._drift(existing) if existing else {}
+        drift = self.drift(existing) if existing else {}
         return [
             TopicReport(spec.name, spec.name not in drift, drift.get(spec.name, ()))
             for spec in specs
         ]
+
+    def drift(self, specs: Sequence[TopicSpec]) -> dict[str, tuple[str, ...]]:
+        """How existing topics differ from their specs, in plain words, by name; empty where they don't.
+
+        The embedded broker knows no configuration, so nothing differs there.
+        """
+        if self._settings.embedded:
+            return {spec.name: () for spec in specs}
+        resources = {spec.name: ConfigResource(ResourceType.TOPIC, spec.name) for spec in specs}
+        answers = self._admin.describe_configs(list(resources.values()), request_timeout=_TIMEOUT)
+        topics = self._ask("listing topics", lambda: self._admin.list_topics(timeout=_TIMEOUT))
+        drift = {}
+        for spec in specs:
+            entries = self._wait(answers[resources[spec.name]], f"reading config of {spec.name}")
+            partitions = topics.topics[spec.name].partitions
+            replicas = len(partitions[0].replicas)
+            found = []
+            if len(partitions) != spec.partitions:
+                found.append(f"has {len(partitions)} partitions, not {spec.partitions}")
+            if spec.replication > 0 and replicas != spec.replication:
+                found.append(f"has {replicas} replicas, not {spec.replication}")
+            for name, value in spec.config.items():
+                actual = entries[name].value if name in entries else None
+                if actual != value:
+                    found.append(f"{name} is {actual}, not {value}")
+            drift[spec.name] = tuple(found)
+        return drift
 
     def delete(self, names: Sequence[str]) -> None:
         """Deletes topics with all their records; those that don't exist are passed over."""
@@ -364,27 +391,6 @@ class Topics:
             missing = [name for name in names if not _has_leaders(known.get(name))]
             if missing:
                 time.sleep(_LOOK_AGAIN)
-
-    def _drift(self, specs: Sequence[TopicSpec]) -> dict[str, tuple[str, ...]]:
-        resources = {spec.name: ConfigResource(ResourceType.TOPIC, spec.name) for spec in specs}
-        answers = self._admin.describe_configs(list(resources.values()), request_timeout=_TIMEOUT)
-        topics = self._ask("listing topics", lambda: self._admin.list_topics(timeout=_TIMEOUT))
-        drift = {}
-        for spec in specs:
-            entries = self._wait(answers[resources[spec.name]], f"reading config of {spec.name}")
-            partitions = topics.topics[spec.name].partitions
-            replicas = len(partitions[0].replicas)
-            found = []
-            if len(partitions) != spec.partitions:
-                found.append(f"has {len(partitions)} partitions, not {spec.partitions}")
-            if spec.replication > 0 and replicas != spec.replication:
-                found.append(f"has {replicas} replicas, not {spec.replication}")
-            for name, value in spec.config.items():
-                actual = entries[name].value if name in entries else None
-                if actual != value:
-                    found.append(f"{name} is {actual}, not {value}")
-            drift[spec.name] = tuple(found)
-        return drift
 
 
 def _has_leaders(topic: Any) -> bool:

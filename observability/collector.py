@@ -123,7 +123,9 @@ def from_jaeger(url: str, trace_id: str, *, timeout: float = 5.0) -> list[SeenSp
             f"Jaeger at {url} can't be asked: {error}; is `taskstream up` running?"
         ) from error
     spans = [
-        _jaeger_span(raw, trace["processes"]) for trace in document["data"] for raw in trace["spans"]
+        _jaeger_span(raw, trace["processes"])
+        for trace in document["data"]
+        for raw in trace["spans"]
     ]
     return sorted(spans, key=lambda span: span.started)
 

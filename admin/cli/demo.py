@@ -64,7 +64,9 @@ def demo(
     wrong = [one.batch.title for one in endings if not one.as_expected]
     if wrong:
         raise TaskstreamError(f"these tasks did not end as they must: {', '.join(wrong)}")
-    console.print(f"\n[green]every task ended as it must[/green], {time.monotonic() - begun:.1f} s in all")
+    console.print(
+        f"\n[green]every task ended as it must[/green], {time.monotonic() - begun:.1f} s in all"
+    )
 
 
 def _watch(console: "Console", shop: "Demo", count: int, give_up_at: float) -> "list[Ending]":

@@ -17,12 +17,17 @@ def register(cli: typer.Typer) -> None:
 
 
 def result(
-    words: Annotated[
-        list[str],
+    first: Annotated[
+        str | None,
         typer.Argument(
-            metavar="[APP] ID", help="The App, unless TASKSTREAM_APP names it, and the task's id."
+            metavar="APP",
+            help="module:attribute, unless TASKSTREAM_APP is set.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    second: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The task's id.", show_default=False)
+    ] = None,
     *,
     wait: Annotated[
         float, typer.Option(help="Seconds to wait for a final state.", show_default=False)
@@ -36,7 +41,10 @@ def result(
     from taskstream.admin import tasks
 
     path, (task_id,) = with_app(
-        words, least=1, most=1, usage="taskstream result APP ID [--wait S] [--json]"
+        [word for word in (first, second) if word is not None],
+        least=1,
+        most=1,
+        usage="taskstream result APP ID [--wait S] [--json]",
     )
     shown = tasks.show(open_app(path), task_id, wait=wait)
     if as_json:

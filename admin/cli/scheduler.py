@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from taskstream.admin.cli.arguments import AppPath, LogLevel, open_app
+from taskstream.core.errors import ConfigError
 
 
 def register(cli: typer.Typer) -> None:
@@ -30,8 +31,13 @@ def scheduler(
     from taskstream.scheduler.service import Scheduler
 
     logs.configure(log_level)
-    loaded = open_app(app)
-    service = Scheduler(loaded.name, loaded.settings)
+    try:
+        loaded = open_app(app)
+        service = Scheduler(loaded.name, loaded.settings)
+    except ConfigError as error:
+        if with_parent is None:
+            raise
+        raise typer.Exit(2) from error  # the worker beside us tells the same
 
     def stop(_number: int, _frame: object) -> None:
         service.stop()

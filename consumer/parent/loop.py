@@ -138,7 +138,6 @@ class Parent:
         self._heartbeat: Heartbeat
         self._flush_traces: Callable[[], None]
         self._runs_alone: frozenset[str]
-        self._flush_spans: Callable[[], None]
         self._intakes: list[Intake] = []
         self._partitions: dict[Place, Partition] = {}
         self._lanes = Lanes({})
@@ -337,7 +336,6 @@ class Parent:
         names = Names(hello.app)
         self._flush_traces = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
         served = list(_served(hello.queues, self._options))
-        self._flush_spans = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
         self._sender = Sender(
             settings, client_id=f"{self._options.name}-handoff", room_bytes=HEADER_ROOM_BYTES
         )
@@ -715,7 +713,6 @@ class Parent:
             self._heartbeat.leave()
             self._sender.close(CLOSE_WITHIN)
             self._flush_traces()
-            self._flush_spans()
         self._end_children()
         self._selector.close()
         self._wake_in.close()

@@ -1,8 +1,8 @@
 """The shop's tasks: what its web pages publish and its workers run.
 
-    taskstream init taskstream.demo.tasks:app
-    taskstream worker taskstream.demo.tasks:app
-    taskstream publish taskstream.demo.tasks:app charge '{"order_id": "o-1", "cents": 1200}'
+taskstream init taskstream.demo.tasks:app
+taskstream worker taskstream.demo.tasks:app
+taskstream publish taskstream.demo.tasks:app charge '{"order_id": "o-1", "cents": 1200}'
 """
 
 import asyncio
@@ -42,10 +42,10 @@ async def charge(order_id: str, cents: int) -> Receipt:
 
 
 @app.task
-def pack(order_id: str, items: list[str]) -> int:
-    """Packs a parcel: a plain function, which runs in a thread. Returns its weight in grams."""
+def pack(order_id: str, items: list[str]) -> str:
+    """Packs a parcel: a plain function, which runs in a thread. Returns what its label says."""
     time.sleep(0.005)  # tape and paper
-    return 100 + 250 * len(items)
+    return f"{order_id}, {100 + 250 * len(items)} g"
 
 
 @app.task(priority="low")

@@ -1,9 +1,9 @@
 """`taskstream …` and `python -m taskstream …`: runs the command line, and ends with its exit code.
 
-    0    done
-    1    failed; one line on standard error says what and what to do
-    2    bad usage: an option, an argument or a setting that can't be meant
-    130  interrupted from the keyboard
+0    done
+1    failed; one line on standard error says what and what to do
+2    bad usage: an option, an argument or a setting that can't be meant
+130  interrupted from the keyboard
 """
 
 import sys

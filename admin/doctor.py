@@ -1,0 +1,247 @@
+"""What is wrong with a set-up: every part that an app needs is asked, and what fails says what to do."""
+
+import importlib.util
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from taskstream.admin import provision
+from taskstream.broker.cluster import look_at
+from taskstream.broker.topics import Topics
+from taskstream.core.errors import StoreUnavailable, TaskstreamError
+from taskstream.core.ids import new_id
+
+if TYPE_CHECKING:
+    from taskstream.app.app import App
+
+OTLP_PORT = 4317
+OTLP_TIMEOUT = 3.0
+
+# The modules that tell whether an extra is installed.
+_EXTRAS = {
+    "cassandra": ("cassandra",),
+    "otlp": ("opentelemetry.sdk", "grpc"),
+    "registry": ("httpx",),
+    "worker": ("msgpack", "prometheus_client"),
+}
+
+
+class Health(StrEnum):
+    """How a part is."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Args:
+        check: what was looked at.
+        health: how it is.
+        detail: what was found.
+        advice: what to do; empty where nothing need be done.
+    """
+
+    check: str
+    health: Health
+    detail: str
+    advice: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as `doctor --json` shows it."""
+        return asdict(self)
+
+
+def examine(load: Callable[[], "App"]) -> Iterator[Finding]:
+    """Checks everything that the app needs, each finding as soon as it is there.
+
+    What can't be asked because something before it failed is left out.
+
+    Args:
+        load: gives the app.
+    """
+    try:
+        app = load()
+        app.load_tasks()
+        settings = app.settings
+        settings.require_broker()
+    except TaskstreamError as error:
+        yield Finding("settings", Health.FAIL, str(error), "correct what the line says")
+        return
+    yield Finding(
+        "settings", Health.OK, f"app {app.name} with {len(app.tasks)} tasks, {_told(app)}"
+    )
+    yield _extras(app)
+    kafka = _kafka(app)
+    yield kafka
+    if kafka.health is not Health.FAIL:
+        yield from _topics(app)
+        yield _schemas(app)
+    yield _results(app)
+    yield _otlp(app)
+
+
+def _told(app: "App") -> str:
+    settings = app.settings
+    told = {
+        "Kafka": settings.bootstrap_servers,
+        "Cassandra": settings.cassandra_hosts,
+        "OTLP": settings.otlp_endpoint,
+        "registry": settings.schema_registry_url,
+    }
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value)
+
+
+def _extras(app: "App") -> Finding:
+    settings = app.settings
+    needed = {
+        "cassandra": bool(settings.cassandra_hosts),
+        "otlp": bool(settings.otlp_endpoint),
+        "registry": bool(settings.schema_registry_url),
+        "worker": True,
+    }
+    missing = [
+        name
+        for name, modules in _EXTRAS.items()
+        if needed[name] and not all(_installed(module) for module in modules)
+    ]
+    if not missing:
+        return Finding("extras", Health.OK, "all that the settings need are installed")
+    only_worker = missing == ["worker"]
+    return Finding(
+        "extras",
+        Health.WARN if only_worker else Health.FAIL,
+        f"not installed: {', '.join(missing)}"
+        + ("; tasks can be published from here, not run" if only_worker else ""),
+        f"pip install 'taskstream[{','.join(missing)}]'",
+    )
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent is not there
+        return False
+
+
+def _kafka(app: "App") -> Finding:
+    settings = app.settings
+    try:
+        cluster = look_at(settings)
+    except TaskstreamError as error:
+        return Finding(
+            "kafka", Health.FAIL, str(error), "check bootstrap_servers, or run `taskstream up`"
+        )
+    detail = f"{len(cluster.brokers)} brokers: {', '.join(cluster.brokers)}"
+    if settings.embedded:
+        return Finding("kafka", Health.WARN, f"embedded, {detail}", "never use it in production")
+    if not cluster.protocols:
+        return Finding(
+            "kafka", Health.WARN, f"{detail}; it doesn't say which group protocols it speaks",
+            'before Kafka 4.0, set kafka={"group.protocol": "classic"}',
+        )  # fmt: skip
+    wanted = str(settings.kafka.get("group.protocol", "consumer"))
+    if wanted not in cluster.protocols:
+        return Finding(
+            "kafka", Health.FAIL, f"{detail}; no group protocol {wanted!r}",
+            'set kafka={"group.protocol": "classic"}, or use Kafka 4.0 or newer',
+        )  # fmt: skip
+    return Finding("kafka", Health.OK, f"{detail}; group protocol {wanted}")
+
+
+def _topics(app: "App") -> Iterator[Finding]:
+    specs = provision.plan(app.names, app.queues, app.settings)
+    try:
+        with Topics(app.settings, client_id="taskstream-doctor") as topics:
+            known = set(topics.names())
+            missing = [spec.name for spec in specs if spec.name not in known]
+            if missing and not app.settings.embedded:
+                yield Finding(
+                    "topics", Health.FAIL, f"missing: {', '.join(missing)}", "run `taskstream init`"
+                )
+                return
+            drift = [
+                f"{name} {how}" for name, found in topics.drift(specs).items() for how in found
+            ]
+            yield Finding(
+                "topics", Health.WARN if drift else Health.OK,
+                "; ".join(drift) or f"{len(specs)} topics, all as the settings say",
+                "change the settings, or alter the topics with Kafka's own tools" if drift else "",
+            )  # fmt: skip
+            yield _offsets(app, topics)
+    except TaskstreamError as error:
+        yield Finding("topics", Health.FAIL, str(error), "run `taskstream init`")
+
+
+def _offsets(app: "App", topics: Topics) -> Finding:
+    wanted = provision.groups(app.names, app.queues)
+    missing = sorted(
+        {group for group, topic in wanted if None in topics.committed(group, topic).values()}
+    )
+    if missing and not app.settings.embedded:
+        return Finding(
+            "offsets", Health.FAIL, f"no committed offset for some partitions of {', '.join(missing)}",
+            "if `taskstream init` was never run, run it now; else tasks may have been lost: look first",
+        )  # fmt: skip
+    return Finding(
+        "offsets", Health.OK, f"{len({group for group, _ in wanted})} groups have theirs"
+    )
+
+
+def _schemas(app: "App") -> Finding:
+    try:
+        store = app.schema_store()
+        missing = [name for name in app.tasks if store.latest(name) is None]
+    except TaskstreamError as error:
+        return Finding(
+            "schemas",
+            Health.FAIL,
+            str(error),
+            "run `taskstream init`, or check schema_registry_url",
+        )
+    if missing:
+        return Finding(
+            "schemas", Health.WARN, f"not stored yet: {', '.join(missing)}", "run `taskstream init`"
+        )
+    return Finding("schemas", Health.OK, f"{len(app.tasks)} tasks' schemas are stored")
+
+
+def _results(app: "App") -> Finding:
+    try:
+        store = app.result_store()
+        if store is None:
+            return Finding(
+                "results", Health.WARN, "no store is configured: tasks can be published, not run",
+                "set cassandra_hosts (TASKSTREAM_CASSANDRA_HOSTS)",
+            )  # fmt: skip
+        store.read(new_id())  # an id that nobody has: asks for the tables as well
+    except StoreUnavailable as error:
+        return Finding(
+            "results", Health.FAIL, str(error), "run `taskstream up` or `taskstream init`"
+        )
+    except TaskstreamError as error:
+        return Finding("results", Health.FAIL, str(error), "correct what the line says")
+    return Finding("results", Health.OK, "the store answers, and has its tables")
+
+
+def _otlp(app: "App") -> Finding:
+    endpoint = app.settings.otlp_endpoint
+    if not endpoint:
+        return Finding("traces", Health.WARN, "no otlp_endpoint: traces go nowhere", "set one")
+    parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
+    try:
+        address = (parts.hostname or "", parts.port or OTLP_PORT)
+        socket.create_connection(address, OTLP_TIMEOUT).close()
+    except (OSError, ValueError) as error:
+        # Without a collector traces are lost, and nothing else.
+        return Finding(
+            "traces", Health.WARN, f"{endpoint} can't be reached: {error}",
+            "check otlp_endpoint, or run `taskstream up`",
+        )  # fmt: skip
+    return Finding("traces", Health.OK, f"{endpoint} takes connections")

@@ -1,0 +1,171 @@
+"""The command line without servers: help, exit codes, and how words become an app and the rest."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from tests.support.terminal import Terminal, terminal_at
+from typer.testing import CliRunner
+
+from taskstream import __main__ as program
+from taskstream._version import __version__
+from taskstream.admin.cli import command_line
+from taskstream.admin.cli.arguments import with_app
+from taskstream.core.errors import BrokerError, ConfigError, TaskstreamError
+
+COMMANDS = (
+    "demo", "up", "down", "status", "init", "worker", "scheduler", "publish", "result",
+    "queues list", "doctor", "version",
+)  # fmt: skip
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    """A terminal where no server is known."""
+    return terminal_at(tmp_path, TASKSTREAM_DATA_DIR=str(tmp_path / "data"), TEST_APP_NAME="shop")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str) -> None:
+    """Each command can be learned from its help, which shows a line to type."""
+    shown = CliRunner().invoke(command_line(), [*shlex.split(command), "--help"])
+    assert shown.exit_code == 0
+    assert f"Example: taskstream {command}" in shown.stdout
+
+
+def test_every_command_is_told() -> None:
+    """The list of this test is the list of the command line."""
+    shown = CliRunner().invoke(command_line(), ["--help"])
+    for command in COMMANDS:
+        assert f"  {command.split()[0]} " in shown.stdout
+
+
+def test_version_as_json_stands_alone() -> None:
+    """Standard output holds one JSON document."""
+    shown = CliRunner().invoke(command_line(), ["version", "--json"])
+    assert f'"taskstream": "{__version__}"' in shown.stdout
+    assert shown.stdout.startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told"),
+    [
+        (BrokerError("Kafka is away"), 1, "taskstream: Kafka is away\n"),
+        (ConfigError("no such app"), 2, "taskstream: no such app\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_errors_become_one_line_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException,
+    code: int,
+    told: str,
+) -> None:
+    """Our errors are told without a traceback; what the user meant wrongly is 2, the rest 1."""
+    monkeypatch.setattr(program, "_run", _raising(raised))
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == code
+    assert capsys.readouterr().err == told
+
+
+def test_without_its_libraries_it_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the base install alone, the command says what to install."""
+    monkeypatch.setitem(__import__("sys").modules, "taskstream.admin.cli", None)
+    monkeypatch.setattr("builtins.__import__", _without("typer"))
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 1
+    assert "pip install 'taskstream[cli]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "app", "rest"),
+    [
+        (["m:app", "add", "{}"], "m:app", ["add", "{}"]),
+        (["m:app", "add"], "m:app", ["add"]),
+        (["add", "{}"], "from:env", ["add", "{}"]),
+        (["add", "-"], "from:env", ["add", "-"]),
+        (["add"], "from:env", ["add"]),
+    ],
+)
+def test_the_app_may_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], app: str, rest: list[str]
+) -> None:
+    """TASKSTREAM_APP stands for APP where it is left out, and gives way where it isn't."""
+    monkeypatch.setenv("TASKSTREAM_APP", "from:env")
+    assert with_app(words, least=1, most=2, usage="") == (app, rest)
+
+
+@pytest.mark.parametrize("words", [[], ["add"], ["add", "{}"], ["a", "b", "c", "d"]])
+def test_without_an_app_it_says_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """Too few or too many words are bad usage."""
+    monkeypatch.delenv("TASKSTREAM_APP", raising=False)
+    with pytest.raises(ConfigError, match="usage: publish APP TASK"):
+        with_app(words, least=1, most=2, usage="publish APP TASK")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["nonsense"], 2, "No such command"),
+        (["worker", "nowhere:app", "--no-scheduler"], 2, "no module named 'nowhere'"),
+        (["worker", "main:app", "--children", "0"], 2, "--children 0: must be 1 or more"),
+        (["init", "main:app"], 2, "no Kafka is configured"),
+        (["init", "main:nothing"], 2, "found main:app"),
+        (["init"], 2, "Missing argument 'APP'"),
+        (["publish", "main:app", "add", '{"a": 1}'], 2, "no Kafka is configured"),
+    ],
+)
+def test_bad_usage_exits_with_2(terminal: Terminal, words: list[str], code: int, told: str) -> None:
+    """What can't be meant is one clear line, and nothing on standard output."""
+    done = terminal.run(*words)
+    assert (done.code, done.stdout) == (code, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_says_that_nothing_is_configured(terminal: Terminal) -> None:
+    """Without any setting the doctor fails, and its JSON says both ways out."""
+    done = terminal.run("doctor", "main:app", "--json")
+    assert done.code == 1
+    (finding,) = done.json
+    assert finding["health"] == "fail"
+    assert "taskstream up" in finding["detail"]
+    assert "embedded" in finding["detail"]
+
+
+def _raising(error: BaseException) -> Callable[[], int]:
+    def run() -> int:
+        raise error
+
+    return run
+
+
+def _without(missing: str) -> Callable[..., object]:
+    real = __import__
+
+    def load(name: str, *args: object, **kwargs: object) -> object:
+        if name.startswith("taskstream.admin.cli"):
+            raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    return load
+
+
+def test_commands_leave_errors_to_the_program() -> None:
+    """A command raises our errors as they are; only `main` turns them into lines."""
+    cli = typer.Typer()
+
+    @cli.command()
+    def failing() -> None:
+        raise TaskstreamError("no")
+
+    assert isinstance(CliRunner().invoke(cli, []).exception, TaskstreamError)
