@@ -10,6 +10,7 @@ No server is needed. Every block starts with nothing, and leaves nothing behind.
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from taskstream.app.app import App
 from taskstream.app.loader import load
 from taskstream.broker.topics import Topics
 from taskstream.consumer.process import WorkerProcess
+from taskstream.core.errors import ConfigError
 from taskstream.core.settings import EMBEDDED
 
 __all__ = ["embedded"]
@@ -40,11 +42,11 @@ def embedded(path: str, *, arguments: Sequence[str] = ()) -> Iterator[App]:
 
     Args:
         path: the app as `module:attribute`, which the worker's processes import from the working
-            directory. What the app was told of servers counts for nothing inside the block.
+            directory. Servers that the environment or a file names count for nothing in the block.
         arguments: further options of `taskstream worker`.
 
     Raises:
-        ConfigError: no such app, or it has opened its clients already.
+        ConfigError: no such app, its code names servers itself, or it has opened clients already.
         MissingExtra: what a worker needs is not installed.
     """
     app = load(path)
@@ -52,24 +54,45 @@ def embedded(path: str, *, arguments: Sequence[str] = ()) -> Iterator[App]:
         prefix="taskstream-test-", ignore_cleanup_errors=True
     ) as folder:
         settings = {**_SETTINGS, "embedded_directory": folder}
-        app.configure(**settings)
-        app.load_tasks()
-        # The process that touches the broker first owns it: this one, which lives the longest.
-        with Topics(app.settings) as topics:
-            topics.partitions(app.names.dead)
-        worker = WorkerProcess(
-            path,
-            log=Path(folder) / "worker.log",
-            environment={
-                f"TASKSTREAM_{name.upper()}": _text(value) for name, value in settings.items()
-            },
-            arguments=("--log-level", "warning", *arguments),
-        )
-        try:
-            with worker:
-                yield app
-        finally:
-            app.close()
+        environment = {f"TASKSTREAM_{name.upper()}": _text(one) for name, one in settings.items()}
+        with _environment(environment):
+            app.configure()
+            _refuse_servers_in_code(app, settings)
+            app.load_tasks()
+            # Who asks for the broker first owns it: this process, which outlives the worker.
+            with Topics(app.settings) as topics:
+                topics.partitions(app.names.dead)
+            log = Path(folder) / "worker.log"
+            words = ("--log-level", "warning", *arguments)
+            try:
+                with WorkerProcess(path, log=log, environment={}, arguments=words):
+                    yield app
+            finally:
+                app.close()
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _refuse_servers_in_code(app: App, settings: Mapping[str, Any]) -> None:
+    """The worker's processes see the same code: a test must never reach what it names."""
+    for name, value in settings.items():
+        if getattr(app.settings, name) != value:
+            raise ConfigError(
+                f"App({app.name!r}, {name}=...) is set in code, where nothing else counts: leave it to "
+                f"TASKSTREAM_{name.upper()} or taskstream.toml, so that a test can set another"
+            )
 
 
 def _text(value: Any) -> str:
