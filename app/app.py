@@ -352,10 +352,11 @@ class App:
         assert self._settings is not None
         return self._settings
 
-    def configure(self, **flags: Any) -> None:
+    def configure(self, *, quiet: bool = False, **flags: Any) -> None:
         """Sets what the command line was told, before anything is opened.
 
         Args:
+            quiet: says nothing of the servers of `taskstream up`; another process has said it.
             flags: by setting name; None values are skipped.
 
         Raises:
@@ -377,7 +378,7 @@ class App:
             environment=os.environ,
             directory=Path.cwd(),
             running=_running_servers,
-            say=lambda line: print(line, file=sys.stderr),  # noqa: T201 - for people, as DESIGN says
+            say=_say_nothing if quiet else _say,
         )
 
     def load_tasks(self) -> None:
@@ -440,6 +441,14 @@ def _running_servers() -> Mapping[str, Any] | None:
     from taskstream.infra.state import running  # noqa: PLC0415
 
     return running()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201 - for people, as DESIGN says
+
+
+def _say_nothing(_line: str) -> None:
+    """Another process of the same worker has said it."""
 
 
 def _told(function: Callable[..., Any]) -> str:

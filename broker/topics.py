@@ -277,12 +277,17 @@ class Topics:
         ]
         if not missing:
             return {}
-        known = self.begin_offsets(topic) if at == "begin" else self.end_offsets(topic)
-        starts = {place: known[place] for place in missing}
+        ranges = self.ranges(topic)
+        starts = {place: ranges[place][at == "end"] for place in missing}
         self._commit(
             group,
-            # Nothing has been given out yet, and the metadata says so: no look-ups at the start.
-            {place: (offset, encode(Progress.at(offset))) for place, offset in starts.items()},
+            # Where nothing lies ahead, nothing can have been given out, and the metadata says so: no
+            # look-ups at the start. Records that are there may be those of a group whose offsets were
+            # lost, and may be finished: their first owner looks.
+            {
+                place: (start, encode(Progress.at(start)) if start == ranges[place][1] else "")
+                for place, start in starts.items()
+            },
         )
         return starts
 

@@ -123,7 +123,13 @@ def configure(level: str, json: bool = False, *, stream: TextIO | None = None) -
         root.removeHandler(earlier)
     root.addHandler(handler)
     root.setLevel(number)
+    chatty = number if number == logging.DEBUG else max(number, logging.WARNING)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(chatty)
 
+
+_CHATTY = ("cassandra", "httpx", "httpcore")
+"""Libraries that tell of every request or connection at info: heard from only where it is wrong."""
 
 _LEVELS = {
     "debug": logging.DEBUG,

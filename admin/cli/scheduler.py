@@ -33,6 +33,7 @@ def scheduler(
     logs.configure(log_level)
     try:
         loaded = open_app(app)
+        loaded.configure(quiet=with_parent is not None)
         service = Scheduler(loaded.name, loaded.settings)
     except ConfigError as error:
         if with_parent is None:

@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _open(options: argparse.Namespace, link: Link) -> tuple[App, Service, Callable[[], None]]:
     app = load(options.app, directory=Path(options.directory))
+    app.configure(quiet=options.quiet)
     app.load_tasks()
     _refuse_unserved(app)
     settings = app.settings
@@ -131,5 +132,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--directory", required=True)
     parser.add_argument("--log-level", default="INFO")
     parser.add_argument("--solo", action="store_true")
+    parser.add_argument("--quiet", action="store_true")
     parser.add_argument("app")
     return parser

@@ -139,7 +139,7 @@ class Children:
         command = [
             sys.executable, "-m", "taskstream.consumer.child",
             "--link", str(theirs.fileno()), "--concurrency", str(1 if solo else self._concurrency),
-            *(["--solo"] if solo else []), *self._command,
+            *(["--solo"] if solo else []), *(["--quiet"] if self._next > 1 else []), *self._command,
         ]  # fmt: skip
         process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True

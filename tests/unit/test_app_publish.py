@@ -105,6 +105,7 @@ def test_a_record_is_what_the_wire_format_says(new_app: NewApp) -> None:
     headers = dict(record.headers)
     reply_to = Place.parse((headers.pop("ts-reply-to") or b"").decode())
     assert reply_to.topic == app.names.replies
+    headers.pop("traceparent", None)  # there where another test of this process records spans
     assert headers == {
         "ts-task": b"charge",
         "ts-id": handle.id.encode(),
