@@ -75,7 +75,9 @@ class BareLoop:
                 groups[partition_of(envelope.id)].append(row)
                 self._positions[Place(record.topic, record.partition)] = record.offset + 1
             self._write(groups)
-            self._consumer.commit({place: (offset, "") for place, offset in self._positions.items()})
+            self._consumer.commit(
+                {place: (offset, "") for place, offset in self._positions.items()}
+            )
             self.done += len(records)
         self._consumer.close(5.0)
         return time.perf_counter() - (started or 0.0)

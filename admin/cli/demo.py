@@ -101,14 +101,15 @@ def _watch(console: "Console", shop: "Demo", count: int, give_up_at: float) -> "
 
 
 def _show_states(console: "Console", endings: "list[Ending]") -> None:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title="Final states", title_justify="left")
+    table = Table(title="Final states", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("task", "priority"):
         table.add_column(column, no_wrap=True)
-    for column in ("published", "succeeded", "dead", "attempts each"):
+    for column in ("tasks", "succeeded", "dead", "attempts"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("as it must", no_wrap=True)
+    table.add_column("ok")
     for one in endings:
         table.add_row(
             one.batch.title,
@@ -124,10 +125,12 @@ def _show_states(console: "Console", endings: "list[Ending]") -> None:
 
 
 def _show_dead_letters(console: "Console", shop: "Demo") -> None:
+    from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title="Dead letters, byte for byte as published", title_justify="left")
+    title = "Dead letters, byte for byte as published"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("task", "reason", "attempts", "from"):
         table.add_column(column, no_wrap=True)
     table.add_column("bytes", overflow="fold")
@@ -166,7 +169,7 @@ def _show_trace(console: "Console", spans: "list[SeenSpan]") -> None:
         error = f"  [red]{escape(span.error.splitlines()[0])}[/red]" if span.error else ""
         branches[span.span_id] = above.add(
             f"{escape(span.name)}  [dim]+{span.started - begun:.3f} s, "
-            f"{span.duration * 1000:.1f} ms, {escape(span.service)}[/dim]{error}"
+            f"{span.duration * 1000:.1f} ms[/dim]{error}"
         )
     console.print("\n[bold]One trace[/bold]: the task that fails twice and then works")
-    console.print(tree, soft_wrap=True)
+    console.print(tree)

@@ -4,6 +4,7 @@ import os
 import signal
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -139,15 +140,12 @@ def test_a_scheduler_that_dies_is_started_again(terminal: Terminal) -> None:
     with terminal.start("worker", "--children", "1", "--log-level", "error") as worker:
         parent = psutil.Process(worker.pid)
 
-        def scheduler() -> int:
-            (found,) = [one for one in parent.children() if "scheduler" in one.cmdline()]
-            return found.pid
-
-        def look() -> int | None:
-            try:
-                return scheduler()
-            except ValueError:
-                return 0
+        def look() -> int:
+            for one in parent.children():
+                with suppress(psutil.Error):  # it may be gone, or a zombie, by now
+                    if "scheduler" in one.cmdline():
+                        return one.pid
+            return 0
 
         first = eventually(look, 20)
         assert first
