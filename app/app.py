@@ -440,7 +440,12 @@ def _running_servers() -> Mapping[str, Any] | None:
     # Here, because a process with settings of its own need not know that servers can be started.
     from taskstream.infra.state import running  # noqa: PLC0415
 
-    return running()
+    found = running()
+    if found is not None:
+        # A registry changes where schemas are and how values are framed: what was published before
+        # `up --registry` could not be read any more. So that is said by the user alone.
+        found.pop("schema_registry_url", None)
+    return found
 
 
 def _say(line: str) -> None:

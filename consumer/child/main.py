@@ -49,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # What is loaded stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    link.send(pack_hello(_hello(app)))
+    try:
+        link.send(pack_hello(_hello(app)))
+    except OSError:
+        os._exit(1)  # the parent has gone already
     reader = threading.Thread(
         target=_serve, args=(link, service), name="taskstream-link", daemon=True
     )
@@ -112,12 +115,15 @@ def _hello(app: App) -> Hello:
 
 
 def _serve(link: Link, service: Service) -> None:
-    for frame in link.frames():
-        if isinstance(frame, Stop):
-            service.main.stop()
-        elif isinstance(frame, list):
-            service.take(frame)
-    os._exit(1)  # the parent has gone
+    try:
+        for frame in link.frames():
+            if isinstance(frame, Stop):
+                service.main.stop()
+            elif isinstance(frame, list):
+                service.take(frame)
+    except BaseException:  # noqa: BLE001 - a child that can't prepare tasks must not sit on them
+        traceback.print_exc()
+    os._exit(1)  # the parent has gone, or gives what we held to another child
 
 
 def _leave_it_to_the_parent(_number: int, _frame: object) -> None:

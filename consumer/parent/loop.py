@@ -70,6 +70,12 @@ REVOKE_GRACE = 10.0
 HANDOFF_PAUSE = 1.0
 """Seconds before a hand-off that Kafka did not take is tried again."""
 
+EMPTY_AFTER = 2.0
+"""Seconds from the start on before `exit_when_empty` believes that there is nothing to do."""
+
+UNASSIGNED_AFTER = 15.0
+"""The same where a priority has given us no partition: the group may still be forming."""
+
 CLOSE_WITHIN = 5.0
 """Seconds that each step of the end may take."""
 
@@ -261,7 +267,11 @@ class Parent:
 
     def _empty(self) -> bool:
         """Whether every record of our partitions is finished."""
-        if not self._intakes or self._clock.monotonic() < self._opened_at:
+        waited = self._clock.monotonic() - self._opened_at
+        assigned = {partition.intake for partition in self._partitions.values()}
+        if not self._intakes or waited < (
+            EMPTY_AFTER if len(assigned) == len(self._intakes) else UNASSIGNED_AFTER
+        ):
             return False
         ends = {place: end for intake in self._intakes for place, end in intake.ends().items()}
         return all(
@@ -371,8 +381,7 @@ class Parent:
         self._lanes = Lanes(lanes)
         for intake in self._intakes:
             intake.start()
-        # A group that is just forming may leave us without a partition for a moment.
-        self._opened_at = self._clock.monotonic() + 2.0
+        self._opened_at = self._clock.monotonic()
         _log.info("worker started", worker=self._options.name, app=hello.app, lanes=",".join(lanes))
 
     def _react(self, event: Event | HandedOff) -> None:
