@@ -70,7 +70,10 @@ class Listener(Protocol):
     """
 
     def assigned(self, partitions: Sequence[Assigned]) -> None:
-        """These partitions are ours; their records come after this call."""
+        """These partitions are ours; their records come after this call.
+
+        One that could not be started is not among them: nothing may be committed for it.
+        """
 
     def revoked(self, places: Sequence[Place]) -> None:
         """These partitions are about to go; may block and commit, their new owner waits for it."""
@@ -370,7 +373,7 @@ class GroupConsumer:
                 self._started[one.place] = start
                 starts.append(TopicPartition(one.place.topic, one.place.partition, start))
         self._consumer.incremental_assign(starts)
-        self._tell(self._listener.assigned, assigned)
+        self._tell(self._listener.assigned, [one for one in assigned if one.place in self._started])
         for failure in failures:
             self._tell(self._listener.failed, failure, False)
 

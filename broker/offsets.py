@@ -90,6 +90,14 @@ class Tracker:
         return len(self._unfinished)
 
     @property
+    def in_hand(self) -> int:
+        """How many delivered records are not finished; without those that are owed to us still.
+
+        What is owed comes first, and only by reading on: it must not count against reading on.
+        """
+        return len(self._unfinished) - len(self._owed)
+
+    @property
     def gap(self) -> int:
         """How many offsets lie between the watermark and the position."""
         return self.position - self.watermark

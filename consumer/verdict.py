@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from taskstream.core.envelope import Envelope
 from taskstream.core.retry import Fatal, Retry, RetryAfter, Snooze
 from taskstream.core.states import State
+from taskstream.core.tiers import LONGEST_DELAY
 
 GRACE_PAUSE = 5.0
 """Seconds between two looks at a task that nobody here knows yet."""
@@ -83,15 +84,25 @@ def judge(error: BaseException | None, envelope: Envelope, policy: Retry, now: f
     if error is None:
         return Done()
     if isinstance(error, Snooze):
-        return Again(_instant(now + max(0.0, error.seconds)), counts=False)
-    dead = Dead(type(error).__name__, str(error))
+        return Again(_instant(now + _given(error.seconds)), counts=False)
+    dead = Dead(type(error).__name__, text_of(error))
     if isinstance(error, Fatal) or envelope.counted_attempt >= policy.attempts:
         return dead
     if isinstance(error, RetryAfter):
-        return Again(_instant(now + max(0.0, error.seconds)))
+        return Again(_instant(now + _given(error.seconds)))
     if not policy.covers(error):
         return dead
-    return Again(_instant(now + policy.wait(envelope.id, envelope.run, envelope.attempt)))
+    wait = policy.wait(envelope.id, envelope.run, envelope.attempt, envelope.counted_attempt)
+    return Again(_instant(now + wait))
+
+
+def text_of(error: BaseException) -> str:
+    """An error's text, whatever it holds: one that can be sent, stored and shown."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+        text = f"<{type(error).__name__} whose text can't be had>"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def judge_unknown(
@@ -113,6 +124,11 @@ def judge_unknown(
         return Dead(reason, f"{message}, also after {grace:g} s of grace")
     pause = min(GRACE_PAUSE, max(0.0, first_met + grace - now))
     return Again(_instant(now + pause), counts=False, grace=first_met)
+
+
+def _given(seconds: float) -> float:
+    """A wait that a task asks for, within what a delay can be."""
+    return min(LONGEST_DELAY, max(0.0, seconds)) if seconds == seconds else 0.0  # noqa: PLR0124 - NaN
 
 
 def _instant(seconds: float) -> float:

@@ -10,8 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taskstream.core.errors import Undecodable
+from taskstream.core.ids import is_uuid7
 
 Header = tuple[str, bytes | None]
+
+_LATEST = 1e11
+"""Seconds since 1970 that no time of ours reaches: beyond it a header holds something else."""
 
 TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 """W3C Trace Context and Baggage: replaced on every hop, never appended."""
@@ -192,15 +196,20 @@ def peek(headers: Iterable[Header]) -> Peek:
     values = dict(headers)
     group = values.get(GROUP_HEADER)
     try:
-        due = float(values.get("ts-due") or 0)
+        due = _decode_time((values.get("ts-due") or b"0").decode())
     except ValueError:
         due = 0.0
     return Peek(
         (values.get("ts-task") or b"").decode(errors="replace"),
-        values.get(LOOKUP_HEADER) == b"1",
+        values.get(LOOKUP_HEADER) == b"1" or _is_callers(values.get("ts-id")),
         None if group is None else group.decode(errors="replace"),
         due,
     )
+
+
+def _is_callers(task_id: bytes | None) -> bool:
+    """Whether somebody chose the id: it counts once, so a reader looks whether it has been there."""
+    return task_id is not None and not is_uuid7(task_id.decode(errors="replace"))
 
 
 def name_task(headers: Sequence[Header], task: str, task_id: str) -> list[Header]:
@@ -268,9 +277,22 @@ def _decode_flag(text: str) -> bool:
 
 def _decode_count(text: str) -> int:
     count = int(text)
-    if count < 0:
-        raise ValueError("must not be negative")
+    if not 0 <= count < 2**31:
+        raise ValueError("must be a whole number from 0 to 2147483647")
     return count
+
+
+def _decode_time(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < _LATEST:
+        raise ValueError("must be seconds since 1970")
+    return seconds
+
+
+def _decode_place(text: str) -> Place:
+    place = Place.parse(text)
+    _decode_count(str(place.partition))
+    return place
 
 
 # (header, attribute, default, encode); the order is that of the record.
@@ -300,14 +322,14 @@ _READERS: dict[str, tuple[str, Any]] = {
     "ts-attempt": ("attempt", _decode_count),
     "ts-uncounted": ("uncounted", _decode_count),
     "ts-priority": ("priority", str),
-    "ts-home": ("home", Place.parse),
+    "ts-home": ("home", _decode_place),
     GROUP_HEADER: ("group", str),
-    "ts-due": ("due", float),
-    "ts-expires": ("expires", float),
-    "ts-published": ("published", float),
-    "ts-grace": ("grace", float),
+    "ts-due": ("due", _decode_time),
+    "ts-expires": ("expires", _decode_time),
+    "ts-published": ("published", _decode_time),
+    "ts-grace": ("grace", _decode_time),
     LOOKUP_HEADER: ("lookup", _decode_flag),
-    "ts-reply-to": ("reply_to", Place.parse),
+    "ts-reply-to": ("reply_to", _decode_place),
     "ts-parent": ("parent", str),
     "ts-root": ("root", str),
     "ts-replay-of": ("replay_of", str),

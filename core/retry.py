@@ -74,12 +74,21 @@ class Retry:
                 f"Retry(longest={self.longest:g}): at most {LONGEST_DELAY:g} s, a year"
             )
 
-    def wait(self, task_id: str, run: int, attempt: int) -> float:
-        """Seconds between the failed `attempt` (1 is the first) and the next one."""
+    def wait(self, task_id: str, run: int, attempt: int, counted: int | None = None) -> float:
+        """Seconds between a failed attempt and the next one.
+
+        Args:
+            task_id: of the attempt's identity, which its jitter follows from.
+            run: likewise.
+            attempt: likewise; 1 is the first.
+            counted: which attempt it is in the eyes of the policy, 1 being the first; `attempt`
+                unless given.
+        """
+        number = attempt if counted is None else counted
         if self.delays:
-            return float(self.delays[min(attempt, len(self.delays)) - 1])
+            return float(self.delays[min(number, len(self.delays)) - 1])
         try:
-            bound = min(self.longest, self.first * self.factor ** (attempt - 1))
+            bound = min(self.longest, self.first * self.factor ** (number - 1))
         except OverflowError:
             bound = self.longest
         return bound * _fraction(task_id, run, attempt) if self.jitter else bound

@@ -185,9 +185,11 @@ class Batcher(Generic[T]):
             if batch is None:
                 return
             self._under_way += 1
-            self._store.write(
-                batch.partition, [row for row, _ in batch.items], self._answer_to(batch)
-            )
+            answer = self._answer_to(batch)
+            try:
+                self._store.write(batch.partition, [row for row, _ in batch.items], answer)
+            except Exception as error:  # noqa: BLE001 - a row that can't be bound: halving finds it
+                answer(StoreError(f"a row can't be written: {type(error).__name__}: {error}"))
 
     def _answer_to(self, batch: "_Batch[T]") -> Callable[[StoreError | None], None]:
         return lambda error: self._inbox.put(_Answer(batch, error))

@@ -8,6 +8,7 @@ measured to be late by up to 400 ms, a heap by less than one.
 import heapq
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import count
 
 from taskstream.broker.records import Record
 from taskstream.core.envelope import Envelope, Place
@@ -53,15 +54,17 @@ class Waiting:
         moves_at: seconds since 1970.
         number: the order of arrival, for equal times.
         record: as it was delivered.
-        envelope: its metadata.
+        envelope: its metadata; None where it can't be read, so that it has no home to go to.
         epoch: the assignment of its partition; fences what an earlier one left behind.
+        refused: why it can't be moved on, and goes to the dead letters instead; empty where it can.
     """
 
     moves_at: float
     number: int
     record: Record = field(compare=False)
-    envelope: Envelope = field(compare=False)
+    envelope: Envelope | None = field(compare=False)
     epoch: int = field(compare=False)
+    refused: str = field(default="", compare=False)
 
 
 class Heap:
@@ -69,7 +72,7 @@ class Heap:
 
     def __init__(self) -> None:
         self._waiting: list[Waiting] = []
-        self._numbers = 0
+        self._numbers = count()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -77,8 +80,14 @@ class Heap:
     def push(self, record: Record, envelope: Envelope, *, span: float, epoch: int) -> None:
         """Lets a record wait in a tier of `span` seconds."""
         moves_at = leaves_tier_at(span, record.timestamp, envelope.due or 0.0)
-        self._numbers += 1
-        heapq.heappush(self._waiting, Waiting(moves_at, self._numbers, record, envelope, epoch))
+        self._push(Waiting(moves_at, next(self._numbers), record, envelope, epoch))
+
+    def push_refused(self, record: Record, why: str, *, epoch: int) -> None:
+        """Lets a record that has no way home move to the dead letters at once."""
+        self._push(Waiting(0.0, next(self._numbers), record, None, epoch, why))
+
+    def _push(self, waiting: Waiting) -> None:
+        heapq.heappush(self._waiting, waiting)
 
     def pop_due(self, now: float) -> list[Waiting]:
         """Takes out what moves now, the longest-due first."""

@@ -16,18 +16,19 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from taskstream.broker.failures import RecordTooLarge, UnknownTopic
 from taskstream.broker.group import Assigned, GroupConsumer
 from taskstream.broker.offset_codec import decode, encode
 from taskstream.broker.offsets import Progress, Tracker
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Ack, Sender
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
-from taskstream.core.envelope import HEADER_ROOM_BYTES, Place, read
+from taskstream.core.envelope import HEADER_ROOM_BYTES, Death, Place, bury, read
 from taskstream.core.errors import BrokerError, Undecodable
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs
-from taskstream.scheduler.due import Heap, Waiting, next_move
+from taskstream.scheduler.due import Heap, Move, Waiting, next_move
 
 HEAP_RECORDS = 10_000
 """How many records of one partition may wait in the heap, and be unmoved."""
@@ -57,6 +58,16 @@ class _Partition:
     tracker: Tracker
     sent: Progress | None = None
     stored: Progress | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """What to commit now."""
+        return _short(self.tracker.progress(0))
+
+    @property
+    def last_commit(self) -> tuple[int, str]:
+        """The same as a commit's offset and metadata."""
+        return self.progress.watermark, encode(self.progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,7 @@ class Scheduler:
         for waiting in self._heap.pop_due(now):
             self._move(waiting, now)
         self._send_again()
+        self._hold_full()
         self._commit(self._clock.monotonic())
 
     def _wait(self) -> float:
@@ -140,21 +152,30 @@ class Scheduler:
             return
         try:
             envelope = read(record.headers)
-        except Undecodable as error:
-            envelope = None
-            _log.error(
-                "a delay topic holds what is no task; it is left",
-                source=record.source,
-                error=str(error),
+            why = (
+                "" if envelope.home is not None else "a delay topic holds a record without ts-home"
             )
-        if envelope is None or envelope.home is None:
-            partition.tracker.finish(record.offset)
-            return
-        self._heap.push(record, envelope, span=partition.span, epoch=partition.epoch)
-        self._hold_full()
+        except Undecodable as error:
+            why = str(error)
+        if why:
+            _log.error(
+                "a delay topic holds what is no task of ours", source=record.source, error=why
+            )
+            self._heap.push_refused(record, why, epoch=partition.epoch)
+        else:
+            self._heap.push(record, envelope, span=partition.span, epoch=partition.epoch)
 
     def _move(self, waiting: Waiting, now: float) -> None:
-        move = next_move(waiting.envelope, self._names, now)
+        record = waiting.record
+        if waiting.refused or waiting.envelope is None:
+            reason = "Undecodable" if waiting.envelope is None else "Undeliverable"
+            death = Death(reason, waiting.refused[:8000], record.source, now)
+            move, headers = (
+                Move(self._names.dead, None, home=False),
+                bury(record.headers, death, ()),
+            )
+        else:
+            move, headers = next_move(waiting.envelope, self._names, now), list(record.headers)
 
         def done(_ack: Ack | None, error: BrokerError | None) -> None:
             self._moved.append(_Moved(waiting, error))
@@ -162,11 +183,12 @@ class Scheduler:
         try:
             self._sender.send(
                 move.topic,
-                waiting.record.value,
-                key=waiting.record.key,
-                headers=list(waiting.record.headers),
+                record.value,
+                key=record.key,
+                headers=headers,
                 on_done=done,
                 partition=-1 if move.partition is None else move.partition,
+                timeout=0,
             )
         except BrokerError as error:
             done(None, error)
@@ -182,12 +204,13 @@ class Scheduler:
                     source=record.source,
                     error=str(moved.error),
                 )
+                if isinstance(moved.error, (RecordTooLarge, UnknownTopic)):
+                    moved.waiting.refused = str(moved.error)  # trying the same again would not help
                 self._again.append((self._clock.monotonic() + SEND_AGAIN, moved.waiting))
                 continue
             partition = self._partitions.get(Place(record.topic, record.partition))
             if partition is not None and partition.epoch == moved.waiting.epoch:
                 partition.tracker.finish(record.offset)
-                self._hold_full()
 
     def _send_again(self) -> None:
         now = self._clock.monotonic()
@@ -198,7 +221,7 @@ class Scheduler:
         full = {
             place
             for place, partition in self._partitions.items()
-            if partition.tracker.pending >= HEAP_FULL
+            if partition.tracker.in_hand >= HEAP_FULL
         }
         self._consumer.pause(full)
         self._consumer.resume(self._consumer.paused - full)
@@ -209,7 +232,7 @@ class Scheduler:
         self._commit_at = now + COMMIT_EVERY
         offsets = {}
         for place, partition in self._partitions.items():
-            progress = _short(partition.tracker.progress(0))
+            progress = partition.progress
             if partition.sent is None and progress != partition.stored:
                 partition.sent = progress
                 offsets[place] = (progress.watermark, encode(progress))
@@ -219,10 +242,7 @@ class Scheduler:
     def _close(self) -> None:
         self._sender.flush(5.0)
         self._settle()
-        offsets = {}
-        for place, partition in self._partitions.items():
-            progress = _short(partition.tracker.progress(0))
-            offsets[place] = (progress.watermark, encode(progress))
+        offsets = {place: partition.last_commit for place, partition in self._partitions.items()}
         try:
             self._consumer.commit_now(offsets, 5.0)
         except BrokerError as error:
@@ -245,11 +265,8 @@ class Scheduler:
         """Commits what was moved, and forgets the rest."""
         self._sender.flush(5.0)
         self._settle()
-        offsets = {}
-        for place in places:
-            if place in self._partitions:
-                progress = _short(self._partitions[place].tracker.progress(0))
-                offsets[place] = (progress.watermark, encode(progress))
+        ours = self._partitions
+        offsets = {place: ours[place].last_commit for place in places if place in ours}
         self.lost(places)
         try:
             self._consumer.commit_now(offsets, 5.0)

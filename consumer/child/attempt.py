@@ -25,6 +25,7 @@ from taskstream.consumer.verdict import (
     Verdict,
     judge,
     judge_unknown,
+    text_of,
 )
 from taskstream.core.envelope import Envelope, peek, read
 from taskstream.core.errors import SchemaError, Undecodable, UnknownSchema
@@ -217,6 +218,14 @@ def row(attempt: Attempt, *, worker: str) -> Row:
     )
 
 
+def _traceback(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - it asks a user's __str__, which may raise anything
+        text = "".join(traceback.format_tb(error.__traceback__))
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def key_of(attempt: Attempt) -> str | None:
     """The ordering key; None where the record is keyed by the task's id alone."""
     key = attempt.given.record.key
@@ -252,8 +261,7 @@ def _recorded(attempt: Attempt, verdict: Verdict, found: Row) -> Attempt:
 
 def _error(attempt: Attempt) -> tuple[str | None, str | None, str | None]:
     if attempt.error is not None:
-        text = "".join(traceback.format_exception(attempt.error))
-        return type(attempt.error).__name__, str(attempt.error), text
+        return type(attempt.error).__name__, text_of(attempt.error), _traceback(attempt.error)
     if isinstance(attempt.verdict, Dead):
         return attempt.verdict.reason, attempt.verdict.message, None
     if isinstance(attempt.verdict, Again) and attempt.verdict.grace is not None:

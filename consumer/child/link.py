@@ -21,6 +21,7 @@ class Link:
         # What the task starts must not inherit it: the parent would never see this process end.
         os.set_inheritable(number, False)
         self._socket = socket.socket(fileno=number)
+        os.register_at_fork(after_in_child=self._socket.close)
         self._sending = threading.Lock()
 
     def send(self, frame: bytes) -> None:

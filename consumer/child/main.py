@@ -12,7 +12,9 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 from taskstream.app.app import App
 from taskstream.app.loader import load
@@ -20,6 +22,7 @@ from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.service import Service
 from taskstream.consumer.pipe import (
     Failure,
+    Frame,
     Hello,
     Stop,
     TaskFacts,
@@ -53,10 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         link.send(pack_hello(_hello(app)))
     except OSError:
         os._exit(1)  # the parent has gone already
-    reader = threading.Thread(
-        target=_serve, args=(link, service), name="taskstream-link", daemon=True
-    )
-    reader.start()
+    frames: SimpleQueue[Frame] = SimpleQueue()
+    for name, work in (
+        ("link", partial(_read, link, frames)),
+        ("prepare", partial(_prepare, frames, service)),
+    ):
+        threading.Thread(target=work, name=f"taskstream-{name}", daemon=True).start()
     service.main.work()
     service.drain()
     app.close(timeout=10.0)
@@ -114,16 +119,24 @@ def _hello(app: App) -> Hello:
     )
 
 
-def _serve(link: Link, service: Service) -> None:
+def _read(link: Link, frames: "SimpleQueue[Frame]") -> None:
+    """Only reads, so that the parent's end ends us at once, whatever else is going on."""
+    for frame in link.frames():
+        frames.put(frame)
+    os._exit(1)
+
+
+def _prepare(frames: "SimpleQueue[Frame]", service: Service) -> None:
     try:
-        for frame in link.frames():
+        while True:
+            frame = frames.get()
             if isinstance(frame, Stop):
                 service.main.stop()
             elif isinstance(frame, list):
                 service.take(frame)
     except BaseException:  # noqa: BLE001 - a child that can't prepare tasks must not sit on them
         traceback.print_exc()
-    os._exit(1)  # the parent has gone, or gives what we held to another child
+        os._exit(1)  # what we held is given to another child
 
 
 def _leave_it_to_the_parent(_number: int, _frame: object) -> None:

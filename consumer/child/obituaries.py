@@ -9,9 +9,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from taskstream.app.definition import DEAD_ARGUMENTS
+from taskstream.broker.failures import UnknownTopic
 from taskstream.consumer.child.attempt import Attempt
 from taskstream.consumer.verdict import Dead
-from taskstream.core.errors import BrokerError, PublishTimeout, TaskstreamError
+from taskstream.core.errors import BrokerError, PublishTimeout
 from taskstream.core.ids import derived_id, is_uuid7, time_of
 from taskstream.observability import logs
 from taskstream.results.row import Row
@@ -82,11 +83,23 @@ def _published(attempt: Attempt) -> bool:
             with attempt.span.activate():
                 task.on_dead.options(id=own_id).publish(**arguments)
     except (PublishTimeout, BrokerError) as error:
+        if isinstance(error, UnknownTopic):
+            return _given_up(attempt, error)
         _log.warning("an on_dead task waits for Kafka", task=task.on_dead.name, error=str(error))
         return False
-    except TaskstreamError as error:
-        _log.error(
-            "an on_dead task can't be published; the dead letter tells the same",
-            task=task.on_dead.name, dead_task=envelope.task, dead_id=envelope.id, error=str(error),
-        )  # fmt: skip
+    except Exception as error:  # noqa: BLE001 - a before_publish hook may raise anything
+        return _given_up(attempt, error)
+    return True
+
+
+def _given_up(attempt: Attempt, error: Exception) -> bool:
+    assert attempt.task is not None
+    assert attempt.task.on_dead is not None
+    _log.error(
+        "an on_dead task can't be published; the dead letter tells the same",
+        task=attempt.task.on_dead.name,
+        dead_task=attempt.envelope.task,
+        dead_id=attempt.envelope.id,
+        error=str(error),
+    )
     return True

@@ -5,6 +5,7 @@ A runner is given attempts and tells their outcome once, by `ended`: whoever tak
 """
 
 import asyncio
+import contextlib
 import signal
 import threading
 from collections import deque
@@ -27,6 +28,9 @@ Ended = Callable[[Attempt, Any, BaseException | None], None]
 
 WATCH_EVERY = 0.05
 """Seconds between looks at the time limits."""
+
+LEAVE_WITHIN = 5.0
+"""Seconds that the app's lifespan gets to end."""
 
 STUBBORN = 1.0
 """Seconds that an attempt gets to end after it was cancelled or interrupted at its hard limit."""
@@ -75,8 +79,10 @@ class Running:
         pause = threading.Event()
         while True:
             self._limited.wait()
-            if not any(_limit(attempt) for attempt in list(self._attempts.values())):
-                self._limited.clear()
+            # Cleared before the look: an attempt that begins after it sets it again.
+            self._limited.clear()
+            if any(_is_limited(attempt) for attempt in list(self._attempts.values())):
+                self._limited.set()
             now = self._clock.now()
             for attempt in list(self._attempts.values()):
                 self._enforce(attempt, now)
@@ -127,11 +133,10 @@ class AsyncRunner:
         return asyncio.run_coroutine_threadsafe(self._enter(), self._loop).result()
 
     def close(self) -> None:
-        """Leaves the lifespan and ends the loop."""
-        asyncio.run_coroutine_threadsafe(self._lifespan.aclose(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """Leaves the lifespan; the loop ends with the process."""
+        leaving = asyncio.run_coroutine_threadsafe(self._lifespan.aclose(), self._loop)
+        with contextlib.suppress(TimeoutError):  # a task may hold up the loop for ever
+            leaving.result(LEAVE_WITHIN)
 
     def submit(self, attempts: list[tuple[Attempt, Context]]) -> None:
         """Runs them as soon as there is room."""
@@ -158,14 +163,19 @@ class AsyncRunner:
         try:
             with _inside(self._app, attempt, context):
                 value = await _within_limit(attempt)
-        except asyncio.CancelledError:
-            error = RuntimeError("the task cancelled itself")
-        except Exception as raised:  # noqa: BLE001 - whatever a task raises is its outcome
+        # Whatever a task raises is its outcome. SystemExit too: let through, it would end the loop.
+        except BaseException as raised:  # noqa: BLE001
             error = raised
-        self._running.end(attempt, value, error)
+        if self._running.end(attempt, value, error):
+            self._make_room()
+
+    def make_room(self) -> None:
+        """Lets the next one begin in place of an attempt that was given up and goes on."""
+        self._loop.call_soon_threadsafe(self._make_room)
+
+    def _make_room(self) -> None:
         self._count -= 1
-        if self._waiting:
-            self._start([])
+        self._start([])
 
 
 class ThreadRunner:
@@ -183,28 +193,35 @@ class ThreadRunner:
         self._limit = limit
         self._queue: SimpleQueue[tuple[Attempt, Context]] = SimpleQueue()
         self._threads = 0
-        self._idle = 0
+        self._unfinished = 0
         self._counting = threading.Lock()
 
     def submit(self, attempts: list[tuple[Attempt, Context]]) -> None:
         """Runs them as soon as a thread is free."""
         for attempt in attempts:
             self._queue.put(attempt)
+        self._grow(len(attempts))
+
+    def make_room(self) -> None:
+        """Lets the next one begin in place of an attempt that was given up and holds its thread."""
         with self._counting:
-            wanted = min(self._limit - self._threads, self._queue.qsize() - self._idle)
-            starting = max(0, wanted)
+            self._limit += 1
+        self._grow(0)
+
+    def _grow(self, submitted: int) -> None:
+        with self._counting:
+            self._unfinished += submitted
+            starting = max(0, min(self._limit, self._unfinished) - self._threads)
             self._threads += starting
         for _ in range(starting):
             threading.Thread(target=self._work, name="taskstream-task", daemon=True).start()
 
     def _work(self) -> None:
         while True:
-            with self._counting:
-                self._idle += 1
             attempt, context = self._queue.get()
-            with self._counting:
-                self._idle -= 1
             run_here(self._app, self._running, attempt, context)
+            with self._counting:
+                self._unfinished -= 1
 
 
 class MainRunner:
@@ -262,7 +279,7 @@ def run_here(
     try:
         with _inside(app, attempt, context), _interrupted(interrupt_after):
             value = attempt.task.function(**attempt.arguments)
-    except (Exception, SystemExit, KeyboardInterrupt) as raised:  # noqa: BLE001 - likewise
+    except BaseException as raised:  # noqa: BLE001 - whatever a task raises is its outcome
         error = raised
     running.end(attempt, value, error)
 
@@ -311,9 +328,9 @@ def _interrupted(after: float | None) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _limit(attempt: Attempt) -> float | None:
+def _is_limited(attempt: Attempt) -> bool:
     assert attempt.task is not None
-    return attempt.task.timeout or attempt.task.soft_timeout
+    return attempt.task.timeout is not None or attempt.task.soft_timeout is not None
 
 
 def _timeout(limit: float) -> Timeout:

@@ -21,9 +21,9 @@ from taskstream.consumer.child.obituaries import Obituaries
 from taskstream.consumer.child.runners import AsyncRunner, MainRunner, Running, ThreadRunner
 from taskstream.consumer.child.writers import Writers
 from taskstream.consumer.pipe import Given, Judged, Verdicts, pack_retiring, pack_verdicts
-from taskstream.consumer.verdict import Dead
+from taskstream.consumer.verdict import Dead, text_of
 from taskstream.core.clock import Clock
-from taskstream.core.errors import BrokerError, SchemaError, StoreError
+from taskstream.core.errors import BrokerError, SchemaConflict, SchemaError, StoreError
 from taskstream.observability import logs, tracing
 from taskstream.results.batching import Batcher
 from taskstream.results.row import Row
@@ -159,6 +159,8 @@ class Service:
         while True:
             try:
                 return read()
+            except SchemaConflict:
+                raise  # asking again would not help
             except kinds as error:
                 _log.warning("a store can't be read; tasks wait", error=str(error))
                 time.sleep(UNREADABLE_PAUSE)
@@ -190,8 +192,12 @@ class Service:
 
     def _ended(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
         assert attempt.task is not None
-        prefix = self._prefix(attempt) if error is None else b""
-        steps.judge_outcome(attempt, value, error, prefix, self._clock.now())
+        try:
+            prefix = self._prefix(attempt) if error is None else b""
+            steps.judge_outcome(attempt, value, error, prefix, self._clock.now())
+        except Exception as failure:  # noqa: BLE001 - an outcome that can't be judged is one, too
+            attempt.value, attempt.error = None, failure
+            attempt.verdict = Dead(type(failure).__name__, text_of(failure))
         self._record(attempt)
 
     def _prefix(self, attempt: Attempt) -> bytes:
@@ -238,10 +244,12 @@ class Service:
         attempt, _ = ticket
         attempt.refusals += 1
         if attempt.refusals > 1:
+            # Running it again at every restart would be worse than a dead letter without its row.
             _log.error(
-                "the store refuses the row of a task; its offset stays open",
+                "the store refuses even the row of a failure; only the dead letter tells of the task",
                 task=attempt.envelope.task, task_id=attempt.envelope.id, error=str(error),
             )  # fmt: skip
+            self._conclude([ticket])
             return
         attempt.value, attempt.error = None, None
         attempt.verdict = Dead("ResultTooLarge", str(error)[:1000])
@@ -249,33 +257,41 @@ class Service:
         self._batcher.add([(row, (attempt, row))])
 
     def _report(self, recorded: list[tuple[Attempt, Row]]) -> None:
-        judged = []
-        for attempt, row in recorded:
-            assert attempt.verdict is not None
-            judged.append(
-                Judged(
-                    attempt.given.number,
-                    attempt.verdict,
-                    attempt.span.headers if attempt.span is not None else attempt.envelope.trace,
-                    attempt.envelope.id,
-                    attempt.envelope.task,
-                    steps.reply(attempt, row, self._records),
-                )
-            )
-        self._link.send(pack_verdicts(Verdicts(judged, self._write_seconds(recorded))))
+        try:
+            judged = [self._judged(attempt, row) for attempt, row in recorded]
+            self._link.send(pack_verdicts(Verdicts(judged, self._write_seconds(recorded))))
+        except Exception:  # noqa: BLE001 - see below
+            # In silence this child would be fed for ever. Its end is heard, and what it held is
+            # looked up by another one.
+            _log.exception("a child can't report; it ends")
+            os._exit(1)
         with self._idle:
-            self._held -= len(judged)
+            self._held -= len(recorded)
             self._idle.notify_all()
         self._leave_if_stuck()
+
+    def _judged(self, attempt: Attempt, row: Row) -> Judged:
+        assert attempt.verdict is not None
+        return Judged(
+            attempt.given.number,
+            attempt.verdict,
+            attempt.span.headers if attempt.span is not None else attempt.envelope.trace,
+            attempt.envelope.id,
+            attempt.envelope.task,
+            steps.reply(attempt, row, self._records),
+        )
 
     def _write_seconds(self, recorded: list[tuple[Attempt, Row]]) -> float:
         """How long the last of these waited for its row to be stored."""
         finished = recorded[-1][0].finished
         return 0.0 if finished is None else max(0.0, self._clock.now() - finished)
 
-    def _stuck(self, _attempt: Attempt) -> None:
+    def _stuck(self, attempt: Attempt) -> None:
         """An attempt goes on past its limit, and can't be stopped: take no more, be replaced."""
         self._link.send(pack_retiring())
+        if not self._solo:  # what was given us behind it still has to run
+            runner = self._async if attempt.task and attempt.task.runs == "async" else self._threads
+            runner.make_room()
         self._is_stuck = True
         self._leave_if_stuck()
 

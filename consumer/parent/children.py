@@ -130,6 +130,9 @@ class Children:
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._alive.values()))
 
+    def __contains__(self, number: object) -> bool:
+        return number in self._alive
+
     def __len__(self) -> int:
         return len(self._alive)
 

@@ -230,6 +230,9 @@ class Intake:
                 self._turn()
         except BrokerError as error:
             self._tell(IntakeFailed(self, error, fatal=True))
+        except Exception as error:  # noqa: BLE001 - a thread that ends in silence stops its priority
+            failure = BrokerError(f"reading {self.topic}: {type(error).__name__}: {error}")
+            self._tell(IntakeFailed(self, failure, fatal=True))
 
     def _turn(self) -> None:
         self._apply_pauses(everything=not self._wait_for_room())

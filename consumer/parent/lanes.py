@@ -34,7 +34,8 @@ class Entry:
         lane: its priority's lane.
         lookup: whether the store must be asked before it runs.
         lost: how often a child died while holding it.
-        takes_room: whether it still counts for what its intake may hold.
+        takes_room: whether it still counts among the records that its intake may hold.
+        takes_bytes: whether it still counts for the bytes that its intake may hold.
         given_at: when a child got it, seconds since 1970; 0 before.
     """
 
@@ -46,6 +47,7 @@ class Entry:
     lookup: bool
     lost: int = 0
     takes_room: bool = True
+    takes_bytes: bool = True
     given_at: float = 0.0
 
     @property
@@ -73,8 +75,8 @@ class Lanes:
         self._turns = deque(self._lanes.values())
         self._locks: dict[Lock, deque[Entry] | None] = {}
 
-    def push(self, entry: Entry) -> None:
-        """Adds a task; it is ready at once unless its key is held."""
+    def push(self, entry: Entry) -> bool:
+        """Adds a task; whether it is ready at once, or waits behind a held key."""
         lock = entry.lock
         if lock is not None:
             if lock in self._locks:
@@ -82,9 +84,10 @@ class Lanes:
                 if waiting is None:
                     waiting = self._locks[lock] = deque()
                 waiting.append(entry)
-                return
+                return False
             self._locks[lock] = None
         self._lanes[entry.lane].ready.append(entry)
+        return True
 
     def push_again(self, entry: Entry) -> None:
         """Puts a task that was taken and came back (its child died) at the head; it keeps its key."""

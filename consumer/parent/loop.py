@@ -14,7 +14,6 @@ import heapq
 import itertools
 import selectors
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -125,7 +124,8 @@ class Parent:
         self._options = options
         self._clock = clock
         self._mailbox: deque[Event | HandedOff] = deque()
-        self._woken = threading.Event()
+        # A plain flag: a signal handler may find any lock held by the very thread it interrupts.
+        self._woken = False
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -226,7 +226,7 @@ class Parent:
                 # it put into the mailbox before is read below; the other way round its byte would
                 # be drained, and the flag stay set with nothing to wake the next one.
                 _drain(self._wake_in)
-                self._woken.clear()
+                self._woken = False
             elif events & selectors.EVENT_READ:
                 self._hear(key.data)
             else:
@@ -283,6 +283,12 @@ class Parent:
     # Children
 
     def _keep_children(self) -> None:
+        for child in self._children:
+            if child.process.poll() is not None:
+                # A process that it forked may hold its socket open, so that no end is to be read.
+                self._hear(child)
+                if child.number in self._children:
+                    self._bury(child)
         if self._stops:
             return
         for _ in range(self._children.missing(self._options.children)):
@@ -329,7 +335,7 @@ class Parent:
         )  # fmt: skip
         self.metrics.counter(table.CHILD_DEATHS, reason=reason).inc()
         for entry in child.held.values():
-            if self._current(entry) is None:
+            if self._startable(entry) is None:
                 continue
             entry.lost += 1
             entry.lookup = True
@@ -435,19 +441,32 @@ class Parent:
         )
         if facts.due > self._clock.now():
             heapq.heappush(self._not_yet_due, (facts.due, entry.number, entry))
+            self._park(entry)
         elif partition.within_horizon(entry):
-            self._lanes.push(entry)
+            self._queue(entry)
+
+    def _queue(self, entry: Entry) -> None:
+        """Puts a task into its lane, to be given out or to wait for its key."""
+        if not self._lanes.push(entry):
+            self._park(entry)
+
+    def _park(self, entry: Entry) -> None:
+        """A task that waits for something else than its turn: others may be taken in past it.
+
+        Its partition's window bounds how many there are; their bytes go on counting.
+        """
+        self._free_room([entry], keep_bytes=True)
 
     def _wake_due(self) -> None:
         """Tasks that came home before their due time by our clock: another machine's runs ahead."""
         now = self._clock.now()
         while self._not_yet_due and self._not_yet_due[0][0] <= now:
             entry = heapq.heappop(self._not_yet_due)[2]
-            partition = self._current(entry)
+            partition = self._startable(entry)
             if partition is None:
                 self._free_room([entry])
             elif partition.within_horizon(entry):
-                self._lanes.push(entry)
+                self._queue(entry)
 
     # Give out
 
@@ -476,6 +495,7 @@ class Parent:
         for entry in entries:
             if peek(entry.record.headers).task in self._runs_alone and entry.lost <= SUSPECT_ALONE:
                 self._alone.append(entry)
+                self._park(entry)
             else:
                 shared.append(entry)
         self._give_alone()
@@ -493,7 +513,7 @@ class Parent:
         now_us = int(now * 1e6)
         given = []
         for entry in entries:
-            partition = self._current(entry)
+            partition = self._startable(entry)
             if partition is None:
                 continue
             child.held[entry.number] = entry
@@ -514,14 +534,17 @@ class Parent:
         if given:
             self._children.send(child, pack_given(given))
 
-    def _free_room(self, entries: Iterable[Entry]) -> None:
-        """Tells the intakes that these are given out or dropped; once for each entry, whatever follows."""
+    def _free_room(self, entries: Iterable[Entry], *, keep_bytes: bool = False) -> None:
+        """Tells the intakes that there is room again; once for each entry, whatever follows."""
         freed: dict[str, tuple[int, int]] = {}
         for entry in entries:
-            if entry.takes_room:
-                entry.takes_room = False
-                records, size_bytes = freed.get(entry.lane, (0, 0))
-                freed[entry.lane] = (records + 1, size_bytes + entry.record.size_bytes)
+            records, size_bytes = freed.get(entry.lane, (0, 0))
+            records += entry.takes_room
+            entry.takes_room = False
+            if entry.takes_bytes and not keep_bytes:
+                size_bytes += entry.record.size_bytes
+                entry.takes_bytes = False
+            freed[entry.lane] = (records, size_bytes)
         for intake in self._intakes:
             if intake.lane in freed:
                 intake.release(*freed[intake.lane])
@@ -619,7 +642,7 @@ class Parent:
                 partition.refuse()
                 continue
             for entry in partition.acknowledge():
-                self._lanes.push(entry)
+                self._queue(entry)
         if error is not None:
             _log.warning(
                 "a commit failed; it is repeated",
@@ -650,6 +673,11 @@ class Parent:
         """The entry's partition, while it is the same assignment."""
         partition = self._partitions.get(entry.place)
         return partition if partition is not None and partition.epoch == entry.epoch else None
+
+    def _startable(self, entry: Entry) -> Partition | None:
+        """The same, but for a partition that is being given up: nothing of it may start."""
+        partition = self._current(entry)
+        return None if partition is None or partition.revoking else partition
 
     def _revoke(self, event: PartitionsRevoked) -> None:
         """Starts nothing more of these partitions, and lets what runs end within its grace."""
@@ -690,6 +718,9 @@ class Parent:
             self._partitions[place].beyond.clear()
         dropped += (entry for entry in self._alone if entry.place in places)
         self._alone = deque(entry for entry in self._alone if entry.place not in places)
+        dropped += (entry for _, _, entry in self._not_yet_due if entry.place in places)
+        self._not_yet_due = [one for one in self._not_yet_due if one[2].place not in places]
+        heapq.heapify(self._not_yet_due)
         self._free_room(dropped)
 
     # End
@@ -705,7 +736,8 @@ class Parent:
 
     def _close(self) -> None:
         """Commits what is finished and leaves the groups; then the children end."""
-        if self._stops >= 2 or self._fatal is not None:
+        if self._stops >= 2 or not self._idle():
+            # Before the groups are left: what runs must not go on beside its next owner's copy.
             self._children.kill()
         for child in self._children:
             self._children.retire(child)
@@ -746,8 +778,8 @@ class Parent:
         self._wake()
 
     def _wake(self) -> None:
-        if not self._woken.is_set():
-            self._woken.set()
+        if not self._woken:
+            self._woken = True
             with contextlib.suppress(
                 OSError
             ):  # full: it will wake; closed: there is nobody to wake

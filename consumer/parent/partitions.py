@@ -78,7 +78,7 @@ class Partition:
     @property
     def full(self) -> bool:
         """Whether too much of it is unfinished to take more in."""
-        return self.tracker.pending >= WINDOW_FULL
+        return self.tracker.in_hand >= WINDOW_FULL
 
     def within_horizon(self, entry: Entry) -> bool:
         """Whether the entry may be given out now; else it waits here until the horizon has moved."""
@@ -101,15 +101,19 @@ class Partition:
         """
         if self._sent is not None:
             return None
-        progress = self.tracker.progress(self.tracker.position + RESERVE)
+        progress = self.tracker.progress(max(self.inherited, self.tracker.position + RESERVE))
         if progress == self._acknowledged and not full:
             return None
         self._sent = progress
         return progress.watermark, encode(progress)
 
     def last_commit(self) -> tuple[int, str]:
-        """What to commit when the partition is given up: nothing is reserved any more."""
-        progress = self.tracker.progress(max(self.given_to, self.tracker.watermark))
+        """What to commit when the partition is given up: nothing is reserved any more.
+
+        What an earlier owner may have started stays to be looked up, for we may not have come to it.
+        """
+        horizon = max(self.inherited, self.given_to, self.tracker.watermark)
+        progress = self.tracker.progress(horizon)
         return progress.watermark, encode(progress)
 
     def acknowledge(self) -> Iterable[Entry]:

@@ -10,6 +10,7 @@ from taskstream import State, TaskExpired, TaskFailed
 from taskstream.broker.sender import Sender
 from taskstream.core import envelope
 from taskstream.core.envelope import Envelope, Header
+from taskstream.producer.routing import partition_for
 
 
 def test_a_task_that_fails_twice_works_in_the_end(stage: Stage) -> None:
@@ -133,6 +134,57 @@ def test_hard_limits_end_attempts_by_runner(stage: Stage) -> None:
     ] * 3
     others = stage.task("add").publish_many({"n": n} for n in range(50))
     stage.wait_for(others, {State.SUCCEEDED: 50})
+
+
+def test_no_error_silences_a_child(stage: Stage) -> None:
+    """SystemExit in a coroutine and an error of no UTF-8 text are outcomes like any other."""
+    stage.worker("--children", "1")
+    handles = [stage.task("exits").publish(), stage.task("says_the_unsayable").publish()]
+    stage.wait_for(handles, {State.DEAD: 2})
+    assert [[row.error_type for row in stage.rows(handle)] for handle in handles] == [
+        ["SystemExit"],
+        ["FileNotFoundError"],
+    ]
+    others = stage.task("add").publish_many({"n": n} for n in range(20))
+    stage.wait_for(others, {State.SUCCEEDED: 20})
+    eventually(lambda: len(stage.dead_letters()) == 2, timeout=30)
+
+
+def test_headers_out_of_range_are_dead_letters(stage: Stage) -> None:
+    """Numbers that no store or client could take end where they enter; the worker goes on."""
+    topic = stage.app.names.tasks("tasks", "normal")
+    sender = Sender(stage.app.settings, client_id="another-producer")
+    for name, value in [
+        ("ts-run", b"1180591620717411303424"),
+        ("ts-reply-to", b"x/1099511627776"),
+        ("ts-home", b"x/1099511627776"),
+        ("ts-published", b"inf"),
+    ]:
+        headers: list[Header] = [("ts-task", b"add"), (name, value)]
+        sender.send(topic, b"x", key=b"k", headers=headers, on_done=lambda _ack, _error: None)
+    assert sender.close(10.0) == 0
+    stage.worker()
+    handles = stage.task("add").publish_many({"n": n} for n in range(20))
+    stage.wait_for(handles, {State.SUCCEEDED: 20})
+    eventually(lambda: len(stage.dead_letters()) == 4, timeout=30)
+
+
+def test_a_hot_key_holds_up_no_other(stage: Stage) -> None:
+    """With one key's first task running and hundreds behind it, other keys of the priority go on."""
+    gate = stage.directory / "gate"
+    hot = stage.task("waits_for").options(key="hot", unordered=True)
+    handles = hot.publish_many({"path": str(gate)} for _ in range(700))
+    stage.worker()
+    eventually(lambda: len(stage.journal) == 1, timeout=30)
+    others = stage.task("add").publish_many({"n": n} for n in range(100))
+    elsewhere = [one for one in others if _partition(one.id, 4) != _partition("hot", 4)]
+    stage.wait_for(elsewhere, {State.SUCCEEDED: len(elsewhere)})
+    gate.touch()
+    stage.wait_for(handles, {State.SUCCEEDED: 700})
+
+
+def _partition(key: str, count: int) -> int:
+    return partition_for(key.encode(), count)
 
 
 def test_a_task_that_kills_its_process_costs_nobody_else(stage: Stage) -> None:

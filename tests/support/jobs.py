@@ -144,6 +144,16 @@ def build(name: str, **settings: Any) -> App:
         note()
         raise ValueError("listen")
 
+    @app.task(retry=None)
+    async def exits() -> None:
+        note()
+        raise SystemExit(1)
+
+    @app.task(retry=None)
+    def says_the_unsayable() -> None:
+        note()
+        raise FileNotFoundError("no \udcff.txt")
+
     @app.task(retry=QUICKLY)
     def kills_its_process(n: int) -> None:
         note()

@@ -3,7 +3,8 @@
 from typing import Any, cast
 
 from taskstream.broker.group import Assigned
-from taskstream.broker.offset_codec import decode
+from taskstream.broker.offset_codec import decode, encode
+from taskstream.broker.offsets import Progress
 from taskstream.broker.records import Record
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.partitions import RESERVE, Partition
@@ -57,7 +58,7 @@ def test_a_foreign_commit_means_all_may_have_been_started() -> None:
 
 def test_a_clean_end_reserves_nothing() -> None:
     """The last commit's horizon is what was given out, so the next owner looks nothing else up."""
-    partition = begin()
+    partition = begin(metadata=encode(Progress.at(100)))
     partition.commit(full=False)
     list(partition.acknowledge())
     for offset in (100, 101, 102):
@@ -77,3 +78,23 @@ def test_an_unchanged_partition_is_committed_again_when_asked() -> None:
     list(partition.acknowledge())
     assert partition.commit(full=False) is None
     assert partition.commit(full=True) == first
+
+
+def test_what_is_owed_does_not_keep_it_from_being_read() -> None:
+    """A partition taken over with a full window of unfinished records is read on: they come first."""
+    progress = Progress(100, 2000, tuple(range(100, 1100)), 2000)
+    partition = begin(committed=100, metadata=encode(progress), high=3000)
+    assert not partition.full
+    for offset in range(100, 900):
+        assert partition.tracker.deliver(offset)
+    assert partition.full
+
+
+def test_what_an_earlier_owner_may_have_started_stays_to_be_looked_up() -> None:
+    """An owner that gives the partition up early passes the horizon on that it inherited."""
+    first = begin(committed=100, metadata=encode(Progress(100, 100, (), 9000)), high=9500)
+    assert first.inherited == 9000
+    for commit in (first.last_commit(), first.commit(full=False)):
+        assert commit is not None
+        offset, metadata = commit
+        assert begin(committed=offset, metadata=metadata).inherited == 9000

@@ -9,6 +9,7 @@ from taskstream.consumer.verdict import Again, Dead, Done, judge, judge_unknown
 from taskstream.core.envelope import Envelope
 from taskstream.core.retry import Fatal, Retry, RetryAfter, Snooze
 from taskstream.core.states import State
+from taskstream.core.tiers import LONGEST_DELAY
 
 NOW = 1_700_000_000.0
 TASK = Envelope("charge", id="0198c1d2-0000-7000-8000-000000000000")
@@ -73,3 +74,36 @@ def test_the_unknown_gets_its_grace_first() -> None:
         NOW + 600, False, NOW
     )
     assert isinstance(judge_unknown("UnknownTask", "charge", later, NOW + 600, 600.0), Dead)
+
+
+class Unspeakable(Exception):
+    """An error whose text can't be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text for you")
+
+
+def test_any_error_has_a_text_that_can_be_sent() -> None:
+    """Surrogates, as file names have them, are escaped, and a __str__ that raises is survived."""
+    assert judge(ValueError("no \udcff.txt"), TASK, Retry(attempts=1), NOW) == Dead(
+        "ValueError", "no \\udcff.txt"
+    )
+    verdict = judge(Unspeakable(), TASK, Retry(attempts=1), NOW)
+    assert isinstance(verdict, Dead)
+    verdict.message.encode()
+
+
+def test_waits_that_make_no_sense_are_bounded() -> None:
+    """A task may ask for an endless wait, or for none that is a number, and gets one that can be kept."""
+    for seconds in (float("inf"), float("nan"), -5.0, 1e300):
+        verdict = judge(RetryAfter(seconds), TASK, Retry(), NOW)
+        assert isinstance(verdict, Again)
+        assert NOW <= verdict.due <= NOW + LONGEST_DELAY + 0.001
+
+
+def test_snoozes_do_not_lengthen_the_first_wait() -> None:
+    """After eight snoozes the first failure waits as the first one does."""
+    snoozed = replace(TASK, attempt=9, uncounted=8)
+    verdict = judge(ValueError(), snoozed, Retry(first=1.0), NOW)
+    assert isinstance(verdict, Again)
+    assert verdict.due <= NOW + 1.001
