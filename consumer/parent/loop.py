@@ -47,7 +47,7 @@ from taskstream.consumer.pipe import (
     Verdicts,
     pack_given,
 )
-from taskstream.consumer.verdict import Done
+from taskstream.consumer.verdict import Dead, Done
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import HEADER_ROOM_BYTES, Place, peek
 from taskstream.core.errors import BrokerError, ConfigError
@@ -393,6 +393,7 @@ class Parent:
     def _react(self, event: Event | HandedOff) -> None:
         match event:
             case Arrived(intake, records):
+                self.metrics.counter(table.CONSUMED, topic=intake.topic).inc(len(records))
                 for record in records:
                     self._arrive(intake, record)
             case HandedOff(entry, judged, error):
@@ -558,6 +559,8 @@ class Parent:
         queue, priority = entry.lane.rsplit(".", 1)
         state = str(judged.verdict.state)
         self.metrics.counter(table.ATTEMPTS, queue=queue, priority=priority, state=state).inc()
+        if isinstance(judged.verdict, Dead):
+            self.metrics.counter(table.DEAD, queue=queue, reason=judged.verdict.reason).inc()
         if judged.reply is not None:
             self._reply(judged.task_id, judged.reply)
         if isinstance(judged.verdict, Done):
