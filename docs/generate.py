@@ -79,10 +79,12 @@ def metrics_page() -> str:
         "",
         "## Metrics",
         "",
-        "A worker shows them at `/metrics` of its `--health-port`. A counter's name ends in `_total` there. "
-        "This version keeps `taskstream.attempts`, `taskstream.dead`, `taskstream.child.deaths`, "
-        "`taskstream.waiting`, `taskstream.watermark.gap`, `taskstream.slots` and "
-        "`messaging.client.consumed.messages`; the other names are reserved for the next ones.",
+        (
+            "A worker shows them at `/metrics` of its `--health-port`. A counter's name ends in `_total` there. "
+            "This version keeps `taskstream.attempts`, `taskstream.dead`, `taskstream.child.deaths`, "
+            "`taskstream.waiting`, `taskstream.watermark.gap`, `taskstream.slots` and "
+            "`messaging.client.consumed.messages`; the other names are reserved for the next ones."
+        ),
         "",
         *_table(
             ("name", "at /metrics", "kind", "unit", "labels", "what it tells"),
