@@ -17,7 +17,7 @@ LIMIT_BYTES = 4096
 """The broker's limit on a commit's metadata (`offset.metadata.max.bytes`)."""
 
 FULL_BYTES = 3072
-"""Where a partition stops taking records, long before the limit."""
+"""What a full window of a thousand scattered offsets stays below, long before the limit."""
 
 _PLAIN, _DEFLATED = 1, 2
 

@@ -44,6 +44,10 @@ Report = Callable[[Ack | None, BrokerError | None], None]
 """Called once per record, from the reporting thread, must not block: its place, or what went wrong."""
 
 
+def unheard(_ack: Ack | None, _error: BrokerError | None) -> None:
+    """A `Report` for records whose fate is nobody's concern: a lost one is followed by the next."""
+
+
 class Sender:
     """A producer. Any thread may call any method; after a fork the child gets a client of its own.
 

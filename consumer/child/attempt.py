@@ -3,9 +3,9 @@
     open_ -> recall -> resolve -> check -> decode    (until one of them reaches a verdict)
     -> run (a runner's) -> judge_outcome -> row, reply
 
-Each step takes the attempt and returns it; a step after the verdict does nothing. None of them does
-I/O but `resolve_writer` through the schema store, and only for a schema not met before; the rows
-that `recall` judges by are read before, for many attempts at once.
+Each step takes the attempt and returns it; after the verdict none changes it. None of them does I/O
+but `decode`, through the schema store, and only for a schema not met before; the rows that `recall`
+judges by are read before, for many attempts at once.
 """
 
 import traceback

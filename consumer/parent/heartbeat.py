@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from taskstream._version import __version__
-from taskstream.broker.sender import Ack, Sender
+from taskstream.broker.sender import Sender, unheard
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.core.envelope import read
 from taskstream.core.errors import BrokerError, Undecodable
@@ -79,7 +79,7 @@ class Heartbeat:
                 value,
                 key=self.worker.encode(),
                 headers=[],
-                on_done=_whatever,
+                on_done=unheard,
                 timeout=0,
             )
 
@@ -112,7 +112,3 @@ def running(held: Iterable[Entry], now: float) -> list[Mapping[str, object]]:
 
 def _micros(seconds: float) -> int:
     return int(seconds * 1e6)
-
-
-def _whatever(_ack: Ack | None, _error: BrokerError | None) -> None:
-    """A lost heartbeat is followed by the next."""

@@ -5,8 +5,9 @@ its lane until a child has room, and is given out below the acknowledged horizon
 it and stores its row; then what must follow is handed off, and only when Kafka has that, the offset
 is finished and may be committed. Each of these is a plain call in this file, in this order.
 
-The loop never blocks: intakes poll in threads of their own, children are written to as they read,
-and Kafka reports come in as events. It never loads user code, so nothing a task does can stop it.
+The loop waits for nothing but its selector: intakes poll in threads of their own, children are
+written to as they read, and Kafka reports come in as events. (The exception: the first record to a
+topic asks the broker for its partitions.) It never loads user code, so nothing a task does can stop it.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from taskstream.broker.records import Record
-from taskstream.broker.sender import Ack, Sender
+from taskstream.broker.sender import Sender, unheard
 from taskstream.consumer.parent import heartbeat
 from taskstream.consumer.parent.children import Child, Children
 from taskstream.consumer.parent.handoff import HandedOff, Handoff
@@ -159,6 +160,7 @@ class Parent:
         self._beat_at = 0.0
         self._opened_at = 0.0
         self._stops = 0
+        self._draining = False
         self._drain_until = 0.0
         self._fatal: Exception | None = None
         self.metrics = Metrics()
@@ -250,14 +252,16 @@ class Parent:
         due += [now + (self._not_yet_due[0][0] - clock_now)] if self._not_yet_due else []
         due += [self._again[0][0]] if self._again else []
         due += [until for until, _ in self._revocations]
-        due += [self._drain_until] if self._stops else []
+        due += [self._drain_until if self._draining else now] if self._stops else []
         return max(0.0, min(due) - now)
 
     def _over(self) -> bool:
         if self._fatal is not None or self._stops >= 2:
             return True
         if self._stops:
-            return self._idle() or self._clock.monotonic() >= self._drain_until
+            # A signal may come after this turn's look at it: then the drain has not begun.
+            drained = self._idle() or self._clock.monotonic() >= self._drain_until
+            return self._draining and drained
         return self._options.exit_when_empty and self._empty()
 
     def _idle(self) -> bool:
@@ -606,7 +610,7 @@ class Parent:
                 reply.value,
                 key=task_id.encode(),
                 headers=[],
-                on_done=_whatever,
+                on_done=unheard,
                 partition=reply.place.partition,
                 timeout=0,
             )
@@ -729,7 +733,8 @@ class Parent:
     # End
 
     def _begin_drain(self, now: float) -> None:
-        if self._stops and not self._drain_until:
+        if self._stops and not self._draining:
+            self._draining = True
             _log.info(
                 "draining: what runs may end, nothing new starts", seconds=self._options.drain
             )
@@ -818,7 +823,3 @@ def _drain(link: socket.socket) -> None:
     with contextlib.suppress(BlockingIOError):
         while link.recv(4096):
             pass
-
-
-def _whatever(_ack: Ack | None, _error: BrokerError | None) -> None:
-    """A reply's fate is nobody's concern."""
