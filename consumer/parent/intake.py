@@ -102,7 +102,7 @@ class Intake:
         client_id: how the broker's logs call it.
         tell: takes an event, from any thread, without blocking.
         revoke_wait: seconds that a revocation waits for the loop at most.
-        clock: measures patience.
+        clock: for the consumer.
     """
 
     def __init__(
@@ -122,7 +122,6 @@ class Intake:
         self.group = group
         self._tell = tell
         self._revoke_wait = revoke_wait
-        self._clock = clock
         self._condition = threading.Condition()
         self._records = 0
         self._bytes = 0
