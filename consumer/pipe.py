@@ -5,7 +5,7 @@ because a system call and a wake-up for each task would cost more than the task.
 frames are sent is the order in which they are heard.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -133,6 +133,58 @@ class Retiring:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """What a child has ended, or never begun, on the parent's order, and has not recorded.
+
+    Args:
+        numbers: as in `Given`.
+    """
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """How a child is; its answer to a `Beat`.
+
+    Args:
+        rss_bytes: its resident memory.
+        rows_pending: rows that wait for the result store.
+        store_healthy: whether the store answers.
+    """
+
+    rss_bytes: int
+    rows_pending: int
+    store_healthy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The parent's sign of life.
+
+    Args:
+        limit: without another one in so many seconds the child ends by itself, and records nothing
+            more: the parent may be frozen, and its partitions be somebody else's.
+    """
+
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The parent's word to a child: end these tasks.
+
+    Args:
+        numbers: as in `Given`; those that the child no longer holds are passed over.
+        record: whether their end is to be recorded. False where they have another owner by now, or
+            may have: then they come back as `Dropped`.
+    """
+
+    numbers: tuple[int, ...]
+    record: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The parent's word to a child: end once everything you hold is stored."""
 
@@ -198,12 +250,32 @@ def pack_retiring() -> bytes:
     return _pack(("retiring",))
 
 
+def pack_dropped(numbers: Sequence[int]) -> bytes:
+    """A frame that gives tasks back to the parent, unrecorded."""
+    return _pack(("dropped", tuple(numbers)))
+
+
+def pack_pulse(pulse: Pulse) -> bytes:
+    """The frame that answers a beat."""
+    return _pack(("pulse", *astuple(pulse)))
+
+
+def pack_beat(limit: float) -> bytes:
+    """The frame of the parent's sign of life; see `Beat`."""
+    return _pack(("beat", limit))
+
+
+def pack_cancel(numbers: Sequence[int], *, record: bool) -> bytes:
+    """A frame that ends tasks; see `Cancel`."""
+    return _pack(("cancel", tuple(numbers), record))
+
+
 def pack_stop() -> bytes:
     """The frame that ends a child."""
     return _pack(("stop",))
 
 
-Frame = list[Given] | Verdicts | Hello | Failure | Retiring | Stop
+Frame = list[Given] | Verdicts | Dropped | Hello | Failure | Retiring | Pulse | Beat | Cancel | Stop
 
 
 class Frames:
@@ -247,6 +319,10 @@ _READERS: dict[str, Any] = {
     "hello": _read_hello,
     "failure": lambda frame: Failure(*frame[1:]),
     "retiring": lambda _frame: Retiring(),
+    "dropped": lambda frame: Dropped(frame[1]),
+    "pulse": lambda frame: Pulse(*frame[1:]),
+    "beat": lambda frame: Beat(frame[1]),
+    "cancel": lambda frame: Cancel(*frame[1:]),
     "stop": lambda _frame: Stop(),
 }
 

@@ -56,6 +56,7 @@ class Attempt:
         value: the encoded result.
         error: what it raised.
         stop: set when it should end.
+        abandoned: whether it is somebody else's by now: it ends, and nothing of it is recorded.
         span: its trace span.
         write_span: the span of its row's write.
         refusals: how often the store refused its row.
@@ -73,6 +74,7 @@ class Attempt:
     value: bytes | None = None
     error: BaseException | None = None
     stop: Event = field(default_factory=Event)
+    abandoned: bool = False
     span: ProcessSpan | None = None
     write_span: StoreSpan | None = None
     refusals: int = 0

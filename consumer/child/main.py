@@ -20,7 +20,10 @@ from taskstream.app.app import App
 from taskstream.app.loader import load
 from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.service import Service
+from taskstream.consumer.child.vitals import Vitals
 from taskstream.consumer.pipe import (
+    Beat,
+    Cancel,
     Failure,
     Frame,
     Hello,
@@ -57,8 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError:
         os._exit(1)  # the parent has gone already
     frames: SimpleQueue[Frame] = SimpleQueue()
+    vitals = Vitals(link, service, SYSTEM_CLOCK)
+    vitals.start()
     for name, work in (
-        ("link", partial(_read, link, frames)),
+        ("link", partial(_read, link, frames, service, vitals)),
         ("prepare", partial(_prepare, frames, service)),
     ):
         threading.Thread(target=work, name=f"taskstream-{name}", daemon=True).start()
@@ -119,9 +124,15 @@ def _hello(app: App) -> Hello:
     )
 
 
-def _read(link: Link, frames: "SimpleQueue[Frame]") -> None:
-    """Only reads, so that the parent's end ends us at once, whatever else is going on."""
+def _read(link: Link, frames: "SimpleQueue[Frame]", service: Service, vitals: Vitals) -> None:
+    """Never blocks, so that the parent's end ends us at once, whatever else is going on."""
     for frame in link.frames():
+        if isinstance(frame, Beat):
+            vitals.hear(frame.limit)
+            continue
+        if isinstance(frame, Cancel):
+            # Now, for preparing may wait for a store; and in its turn, for what waits to be prepared.
+            service.cancel(frame.numbers)
         frames.put(frame)
     os._exit(1)
 
@@ -132,6 +143,8 @@ def _prepare(frames: "SimpleQueue[Frame]", service: Service) -> None:
             frame = frames.get()
             if isinstance(frame, Stop):
                 service.main.stop()
+            elif isinstance(frame, Cancel):
+                service.cancel(frame.numbers)
             elif isinstance(frame, list):
                 service.take(frame)
     except BaseException:  # noqa: BLE001 - a child that can't prepare tasks must not sit on them

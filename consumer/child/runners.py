@@ -120,7 +120,7 @@ class AsyncRunner:
         self._limit = limit
         self._count = 0
         self._waiting: deque[tuple[Attempt, Context]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._loop = asyncio.new_event_loop()
         self._lifespan = AsyncExitStack()
         self._thread = threading.Thread(
@@ -142,6 +142,15 @@ class AsyncRunner:
         """Runs them as soon as there is room."""
         self._loop.call_soon_threadsafe(self._start, attempts)
 
+    def cancel(self, attempt: Attempt) -> None:
+        """Raises CancelledError in the task, if it has begun; from any thread."""
+        self._loop.call_soon_threadsafe(self._cancel, attempt.given.number)
+
+    def _cancel(self, number: int) -> None:
+        task = self._tasks.get(number)
+        if task is not None:
+            task.cancel()
+
     async def _enter(self) -> Any:
         resources = None
         for lifespan in self._app.lifespans:
@@ -152,20 +161,21 @@ class AsyncRunner:
         self._waiting.extend(attempts)
         while self._waiting and self._count < self._limit:
             self._count += 1
-            task = self._loop.create_task(self._run(*self._waiting.popleft()))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            attempt, context = self._waiting.popleft()
+            self._tasks[attempt.given.number] = self._loop.create_task(self._run(attempt, context))
 
     async def _run(self, attempt: Attempt, context: Context) -> None:
         value: Any = None
         error: BaseException | None = None
         self._running.begin(attempt)
         try:
-            with _inside(self._app, attempt, context):
-                value = await _within_limit(attempt)
+            if not attempt.abandoned:
+                with _inside(self._app, attempt, context):
+                    value = await _within_limit(attempt)
         # Whatever a task raises is its outcome. SystemExit too: let through, it would end the loop.
         except BaseException as raised:  # noqa: BLE001
             error = raised
+        self._tasks.pop(attempt.given.number, None)
         if self._running.end(attempt, value, error):
             self._make_room()
 
@@ -277,8 +287,9 @@ def run_here(
     error: BaseException | None = None
     running.begin(attempt)
     try:
-        with _inside(app, attempt, context), _interrupted(interrupt_after):
-            value = attempt.task.function(**attempt.arguments)
+        if not attempt.abandoned:
+            with _inside(app, attempt, context), _interrupted(interrupt_after):
+                value = attempt.task.function(**attempt.arguments)
     except BaseException as raised:  # noqa: BLE001 - whatever a task raises is its outcome
         error = raised
     running.end(attempt, value, error)

@@ -7,7 +7,7 @@ only the parent's acknowledgement chain after that may finish the offset.
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,14 @@ from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.obituaries import Obituaries
 from taskstream.consumer.child.runners import AsyncRunner, MainRunner, Running, ThreadRunner
 from taskstream.consumer.child.writers import Writers
-from taskstream.consumer.pipe import Given, Judged, Verdicts, pack_retiring, pack_verdicts
+from taskstream.consumer.pipe import (
+    Given,
+    Judged,
+    Verdicts,
+    pack_dropped,
+    pack_retiring,
+    pack_verdicts,
+)
 from taskstream.consumer.verdict import Dead, text_of
 from taskstream.core.clock import Clock
 from taskstream.core.errors import BrokerError, SchemaConflict, SchemaError, StoreError
@@ -73,7 +80,7 @@ class Service:
         self._prefixes: dict[str, bytes] = {}
         self._resources: Any = None
         self._idle = threading.Condition()
-        self._held = 0
+        self._attempts: dict[int, Attempt] = {}
         self._is_stuck = False
         self._obituaries = Obituaries(self._report)
         self._batcher: Batcher[tuple[Attempt, Row]] = Batcher(
@@ -90,9 +97,9 @@ class Service:
 
     def take(self, tasks: list[Given]) -> None:
         """Prepares tasks and hands them to their runners, or straight to the record."""
-        with self._idle:
-            self._held += len(tasks)
         attempts = [steps.open_(given) for given in tasks]
+        with self._idle:
+            self._attempts.update((one.given.number, one) for one in attempts)
         self._recall(attempts)
         submitted: dict[
             Callable[[list[tuple[Attempt, Context]]], None], list[tuple[Attempt, Context]]
@@ -108,10 +115,39 @@ class Service:
         for submit, ready in submitted.items():
             submit(ready)
 
+    def cancel(self, numbers: Collection[int]) -> None:
+        """Ends attempts that are somebody else's by now: nothing of them is recorded.
+
+        Never blocks. A thread can only be told; what it does after that counts for nothing.
+        """
+        with self._idle:
+            ours = [self._attempts[number] for number in numbers if number in self._attempts]
+        for attempt in ours:
+            attempt.abandoned = True
+            attempt.stop.set()
+            if attempt.task is not None and attempt.task.runs == "async":
+                self._async.cancel(attempt)
+
+    def abandon(self) -> None:
+        """Ends everything here as `cancel` does."""
+        with self._idle:
+            numbers = list(self._attempts)
+        self.cancel(numbers)
+
+    @property
+    def rows_pending(self) -> int:
+        """How many rows wait for the store."""
+        return self._batcher.pending
+
+    @property
+    def store_healthy(self) -> bool:
+        """Whether the store answers."""
+        return self._batcher.healthy
+
     def drain(self) -> None:
         """Waits until nothing is held any more, then leaves the lifespan."""
         with self._idle:
-            self._idle.wait_for(lambda: self._held == 0)
+            self._idle.wait_for(lambda: not self._attempts)
         self._batcher.close(timeout=10.0)
         self._async.close()
 
@@ -211,6 +247,9 @@ class Service:
         return self._prefixes[name]
 
     def _record(self, attempt: Attempt) -> None:
+        if attempt.abandoned:
+            self._drop(attempt)
+            return
         if attempt.found is not None:
             self._conclude([(attempt, attempt.found)])
             return
@@ -265,8 +304,17 @@ class Service:
             # looked up by another one.
             _log.exception("a child can't report; it ends")
             os._exit(1)
+        self._let_go([attempt for attempt, _ in recorded])
+
+    def _drop(self, attempt: Attempt) -> None:
+        """Gives an attempt back that has ended on the parent's order, unrecorded."""
+        self._link.send(pack_dropped([attempt.given.number]))
+        self._let_go([attempt])
+
+    def _let_go(self, attempts: list[Attempt]) -> None:
         with self._idle:
-            self._held -= len(recorded)
+            for attempt in attempts:
+                self._attempts.pop(attempt.given.number, None)
             self._idle.notify_all()
         self._leave_if_stuck()
 
@@ -297,7 +345,7 @@ class Service:
 
     def _leave_if_stuck(self) -> None:
         # A solo child's main thread is in the task, and nothing else is held: the process is the task.
-        if self._solo and self._is_stuck and self._held == 0:
+        if self._solo and self._is_stuck and not self._attempts:
             os._exit(0)
 
 

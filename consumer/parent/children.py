@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from taskstream.consumer.parent.lanes import Entry
-from taskstream.consumer.pipe import Frame, Frames, pack_stop
+from taskstream.consumer.pipe import Frame, Frames, Pulse, pack_stop
 from taskstream.core.clock import Clock
 
 READ_BYTES = 256 * 1024
@@ -74,6 +74,7 @@ class Child:
         held: the tasks it holds, by number.
         ready: it has said hello.
         retiring: it gets no more tasks.
+        pulse: how it said it was, the last time it was asked; None before.
     """
 
     number: int
@@ -84,6 +85,7 @@ class Child:
     held: dict[int, Entry] = field(default_factory=dict)
     ready: bool = False
     retiring: bool = False
+    pulse: Pulse | None = None
     frames: Frames = field(default_factory=Frames)
     outgoing: deque[memoryview] = field(default_factory=deque)
 

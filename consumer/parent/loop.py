@@ -1,9 +1,9 @@
 """The parent: one loop that owns Kafka and feeds the children.
 
 A task's way through here: an intake brings its record; its partition's tracker notes it; it waits in
-its lane until a child has room, and is given out below the acknowledged horizon only; the child runs
-it and stores its row; then what must follow is handed off, and only when Kafka has that, the offset
-is finished and may be committed. Each of these is a plain call in this file, in this order.
+`dispatch` until a child has room, and is given out below the acknowledged horizon only; the child runs
+it and stores its row; then `settling` hands off what must follow, and only when Kafka has that, the
+offset is finished and may be committed by `ownership`. Each of these is a plain call, in this order.
 
 The loop waits for nothing but its selector: intakes poll in threads of their own, children are
 written to as they read, and Kafka reports come in as events. (The exception: the first record to a
@@ -11,18 +11,18 @@ topic asks the broker for its partitions.) It never loads user code, so nothing 
 """
 
 import contextlib
-import heapq
 import itertools
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from taskstream.broker.records import Record
-from taskstream.broker.sender import Sender, unheard
+from taskstream.broker.sender import Sender
 from taskstream.consumer.parent import heartbeat
 from taskstream.consumer.parent.children import Child, Children
+from taskstream.consumer.parent.dispatch import Dispatch
 from taskstream.consumer.parent.handoff import HandedOff, Handoff
 from taskstream.consumer.parent.heartbeat import Heartbeat
 from taskstream.consumer.parent.intake import (
@@ -35,40 +35,28 @@ from taskstream.consumer.parent.intake import (
     PartitionsLost,
     PartitionsRevoked,
 )
-from taskstream.consumer.parent.lanes import Entry, Lanes
-from taskstream.consumer.parent.partitions import Partition
+from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.parent.ownership import REVOKE_GRACE, Ownership
+from taskstream.consumer.parent.settling import Settling
 from taskstream.consumer.pipe import (
+    Dropped,
     Failure,
     Frame,
-    Given,
     Hello,
-    Judged,
-    Reply,
+    Pulse,
     Retiring,
     Verdicts,
-    pack_given,
+    pack_beat,
+    pack_cancel,
 )
-from taskstream.consumer.verdict import Dead, Done
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import HEADER_ROOM_BYTES, Place, peek
-from taskstream.core.errors import BrokerError, ConfigError
+from taskstream.core.errors import ConfigError
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs, table, tracing
 from taskstream.observability.metrics import Metrics
 from taskstream.schemas.records import Records
-
-COMMIT_EVERY = 0.25
-"""Seconds between commits while anything changes."""
-
-COMMIT_AGAIN = 5.0
-"""Seconds after which everything is committed again, changed or not."""
-
-REVOKE_GRACE = 10.0
-"""Seconds that running tasks get to end when their partition goes to another worker."""
-
-HANDOFF_PAUSE = 1.0
-"""Seconds before a hand-off that Kafka did not take is tried again."""
 
 EMPTY_AFTER = 2.0
 """Seconds from the start on before `exit_when_empty` believes that there is nothing to do."""
@@ -79,8 +67,11 @@ UNASSIGNED_AFTER = 15.0
 CLOSE_WITHIN = 5.0
 """Seconds that each step of the end may take."""
 
-SUSPECT_ALONE = 2
-"""After how many dead children a task runs alone."""
+BEAT_EVERY = 1.0
+"""Seconds between two signs of life to the children."""
+
+BEAT_LIMIT = 20.0
+"""Seconds for which a child goes on without one."""
 
 _log = logs.logger(__name__)
 
@@ -113,6 +104,27 @@ class ParentOptions:
     child_command: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What there is once the first child has told what the app is.
+
+    Args:
+        intakes: who reads, one for each priority of each queue.
+        dispatch: what waits to be given out.
+        settling: what follows a verdict.
+        sender: the worker's producer.
+        heartbeat: tells others of this worker.
+        flush_traces: sends the spans that are left.
+    """
+
+    intakes: Sequence[Intake]
+    dispatch: Dispatch
+    settling: Settling
+    sender: Sender
+    heartbeat: Heartbeat
+    flush_traces: Callable[[], None]
+
+
 class Parent:
     """A worker's parent process. `run` belongs to one thread; `stop` may be called from any.
 
@@ -138,25 +150,10 @@ class Parent:
             selector=self._selector,
             clock=clock,
         )
-        self._hello: Hello | None = None
-        # Set by `_open`, once the first child has told what the app is.
-        self._sender: Sender
-        self._handoff: Handoff
-        self._heartbeat: Heartbeat
-        self._flush_traces: Callable[[], None]
-        self._runs_alone: frozenset[str]
-        self._intakes: list[Intake] = []
-        self._partitions: dict[Place, Partition] = {}
-        self._lanes = Lanes({})
-        self._alone: deque[Entry] = deque()
-        self._not_yet_due: list[tuple[float, int, Entry]] = []
-        self._again: list[tuple[float, int, Entry, Judged]] = []
-        self._handing_off = 0
-        self._revocations: list[tuple[float, PartitionsRevoked]] = []
+        self._ownership = Ownership(clock)
+        self._work: Work | None = None
         self._numbers = itertools.count(1)
-        self._epochs = itertools.count(1)
-        self._commit_at = 0.0
-        self._commit_all_at = 0.0
+        self._heartbeat_at = 0.0
         self._beat_at = 0.0
         self._opened_at = 0.0
         self._stops = 0
@@ -164,7 +161,6 @@ class Parent:
         self._drain_until = 0.0
         self._fatal: Exception | None = None
         self.metrics = Metrics()
-        self.finished = 0
         self._measure()
 
     # Public
@@ -190,12 +186,17 @@ class Parent:
         self._wake()
 
     @property
+    def finished(self) -> int:
+        """How many tasks were finished."""
+        return self._work.settling.finished if self._work else 0
+
+    @property
     def not_ready(self) -> list[str]:
         """Why it does no work now; empty if it does."""
         reasons = []
         if not any(child.ready for child in self._children):
             reasons.append("no child is ready")
-        if self._intakes and not self._partitions:
+        if self._work and not self._ownership:
             reasons.append("no partition is assigned")
         if self._stops:
             reasons.append("it is draining")
@@ -203,15 +204,17 @@ class Parent:
 
     def _measure(self) -> None:
         """What a look at /metrics reads, in the thread that serves it."""
-        self.metrics.gauge(
-            table.WAITING,
-            lambda: {tuple(lane.rsplit(".", 1)): count for lane, count in self._lanes.waiting()},
-        )
+
+        def waiting() -> dict[tuple[str, ...], float]:
+            lanes = self._work.dispatch.waiting() if self._work else ()
+            return {tuple(lane.rsplit(".", 1)): count for lane, count in lanes}
+
+        self.metrics.gauge(table.WAITING, waiting)
         self.metrics.gauge(
             table.WATERMARK_GAP,
             lambda: {
                 (place.topic, str(place.partition)): partition.tracker.gap
-                for place, partition in list(self._partitions.items())
+                for place, partition in self._ownership.items()
             },
         )
         self.metrics.gauge(
@@ -233,25 +236,34 @@ class Parent:
                 self._hear(key.data)
             else:
                 self._children.flush(key.data)
-        while self._mailbox:
-            self._react(self._mailbox.popleft())
         now = self._clock.monotonic()
         self._begin_drain(now)
-        self._wake_due()
-        self._hand_off_again(now)
-        self._give_out()
-        self._hold_full()
-        self._commit(now)
-        self._answer_revocations(now)
         self._beat(now)
+        if self._work is not None:
+            self._turn_work(self._work, now)
+
+    def _turn_work(self, work: Work, now: float) -> None:
+        while self._mailbox:
+            self._react(work, self._mailbox.popleft())
+        work.dispatch.wake_due()
+        work.settling.hand_off_again(now)
+        if not self._stops:
+            work.dispatch.give_out()
+        self._ownership.hold_full(work.intakes)
+        self._ownership.commit(work.intakes, now)
+        self._ownership.answer_revocations(now, self._busy())
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = now + heartbeat.EVERY
+            work.heartbeat.beat(self._held(), len(self._children), self._clock.now())
 
     def _wait(self) -> float:
         """Seconds until something is due by time; what comes from outside ends the wait."""
-        now, clock_now = self._clock.monotonic(), self._clock.now()
-        due = [self._commit_at if self._partitions else now + 1.0, now + 1.0]
-        due += [now + (self._not_yet_due[0][0] - clock_now)] if self._not_yet_due else []
-        due += [self._again[0][0]] if self._again else []
-        due += [until for until, _ in self._revocations]
+        now = self._clock.monotonic()
+        due = [now + BEAT_EVERY, self._ownership.next_at(now)]
+        if self._work is not None:
+            next_due, next_at = self._work.dispatch.next_due, self._work.settling.next_at
+            due += [now + (next_due - self._clock.now())] if next_due is not None else []
+            due += [next_at] if next_at is not None else []
         due += [self._drain_until if self._draining else now] if self._stops else []
         return max(0.0, min(due) - now)
 
@@ -266,22 +278,23 @@ class Parent:
 
     def _idle(self) -> bool:
         """Whether nothing is with a child or on its way to Kafka."""
-        held = any(child.held for child in self._children)
-        return not held and not self._again and self._handing_off == 0
+        return not any(self._held()) and (self._work is None or self._work.settling.idle)
 
     def _empty(self) -> bool:
         """Whether every record of our partitions is finished."""
-        waited = self._clock.monotonic() - self._opened_at
-        assigned = {partition.intake for partition in self._partitions.values()}
-        if not self._intakes or waited < (
-            EMPTY_AFTER if len(assigned) == len(self._intakes) else UNASSIGNED_AFTER
-        ):
+        if self._work is None:
             return False
-        ends = {place: end for intake in self._intakes for place, end in intake.ends().items()}
+        partitions = self._ownership.items()
+        waited = self._clock.monotonic() - self._opened_at
+        assigned = {partition.intake for _, partition in partitions}
+        everyone = len(assigned) == len(self._work.intakes)
+        if waited < (EMPTY_AFTER if everyone else UNASSIGNED_AFTER):
+            return False
+        ends = {place: end for intake in self._work.intakes for place, end in intake.ends().items()}
         return all(
             partition.tracker.pending == 0
             and partition.tracker.position >= max(partition.end, ends.get(place, 0))
-            for place, partition in self._partitions.items()
+            for place, partition in partitions
         )
 
     # Children
@@ -297,8 +310,9 @@ class Parent:
             return
         for _ in range(self._children.missing(self._options.children)):
             self._children.start()
-        if self._alone:
-            wanted = min(self._options.children, len(self._alone))
+        alone = self._work.dispatch.waiting_alone if self._work else 0
+        if alone:
+            wanted = min(self._options.children, alone)
             for _ in range(self._children.missing(wanted, solo=True)):
                 self._children.start(solo=True)
 
@@ -315,13 +329,21 @@ class Parent:
             case Verdicts(tasks, write_seconds):
                 child.depth.finished(len(tasks), write_seconds, self._clock.monotonic())
                 for judged in tasks:
-                    self._judged(child, judged)
+                    entry = child.held.pop(judged.number, None)
+                    if entry is not None and self._work is not None:
+                        self._work.settling.judged(entry, judged)
+            case Pulse():
+                child.pulse = frame
+            case Dropped(numbers):
+                self._come_back(
+                    [child.held.pop(number) for number in numbers if number in child.held]
+                )
             case Hello():
                 child.ready = True
-                if self._hello is None:
-                    self._open(frame)
+                if self._work is None:
+                    self._work = self._open(frame)
             case Failure(message, traceback):
-                if self._hello is None:
+                if self._work is None:
                     self._fatal = ConfigError(message + (f"\n{traceback}" if traceback else ""))
                 else:
                     _log.error("a child can't start", pid=child.pid, error=message)
@@ -339,85 +361,105 @@ class Parent:
         )  # fmt: skip
         self.metrics.counter(table.CHILD_DEATHS, reason=reason).inc()
         for entry in child.held.values():
-            if self._startable(entry) is None:
-                continue
             entry.lost += 1
+        self._come_back(list(child.held.values()))
+
+    def _come_back(self, entries: Sequence[Entry]) -> None:
+        """What a child held and has not recorded, as far as anybody here knows."""
+        for entry in entries:
             entry.lookup = True
-            if entry.lost == SUSPECT_ALONE:
-                self._alone.append(entry)
-            else:
-                self._lanes.push_again(entry)
+            if self._work is not None:
+                self._work.dispatch.come_back(entry)
+
+    def _beat(self, now: float) -> None:
+        if now < self._beat_at:
+            return
+        self._beat_at = now + BEAT_EVERY
+        for child in self._children:
+            if child.ready:
+                self._children.send(child, pack_beat(BEAT_LIMIT))
+
+    def _held(self) -> Iterator[Entry]:
+        """Everything that a child holds."""
+        return (entry for child in self._children for entry in child.held.values())
 
     # Kafka
 
-    def _open(self, hello: Hello) -> None:
+    def _open(self, hello: Hello) -> Work:
         """The first child has told what the app is: connect to Kafka."""
         settings = Settings(**hello.settings)
         names = Names(hello.app)
-        self._flush_traces = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
         served = list(_served(hello.queues, self._options))
-        self._sender = Sender(
+        flush_traces = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
+        sender = Sender(
             settings, client_id=f"{self._options.name}-handoff", room_bytes=HEADER_ROOM_BYTES
         )
-        self._handoff = Handoff(self._sender, names, self._tell)
-        self._heartbeat = Heartbeat(
-            self._sender,
+        intakes = [
+            Intake(
+                settings,
+                lane=f"{queue}.{priority}",
+                topic=names.tasks(queue, priority),
+                group=names.group(queue, priority, self._options.group),
+                client_id=f"{self._options.name}-{queue}.{priority}",
+                tell=self._tell,
+                revoke_wait=REVOKE_GRACE + 5.0,
+                clock=self._clock,
+            )
+            for queue, priority, _ in served
+        ]
+        dispatch = Dispatch(
+            {f"{queue}.{priority}": weight for queue, priority, weight in served},
+            {intake.lane: intake for intake in intakes},
+            self._ownership,
+            self._children,
+            runs_alone=frozenset(
+                name for name, facts in hello.tasks.items() if facts.runs == "process"
+            ),
+            clock=self._clock,
+        )
+        settling = Settling(
+            self._ownership,
+            dispatch,
+            Handoff(sender, names, self._tell),
+            sender,
+            metrics=self.metrics,
+            clock=self._clock,
+        )
+        beats = Heartbeat(
+            sender,
             names,
             Records(),
             self._options.name,
             tuple(dict.fromkeys(queue for queue, _, _ in served)),
             self._clock.now(),
         )
-        self._hello = hello  # from here on there is something to close
-        self._runs_alone = frozenset(
-            name for name, facts in hello.tasks.items() if facts.runs == "process"
-        )
-        lanes: dict[str, int] = {}
-        for queue, priority, weight in served:
-            lane = f"{queue}.{priority}"
-            lanes[lane] = weight
-            self._intakes.append(
-                Intake(
-                    settings,
-                    lane=lane,
-                    topic=names.tasks(queue, priority),
-                    group=names.group(queue, priority, self._options.group),
-                    client_id=f"{self._options.name}-{lane}",
-                    tell=self._tell,
-                    revoke_wait=REVOKE_GRACE + 5.0,
-                    clock=self._clock,
-                )
-            )
-        self._lanes = Lanes(lanes)
-        for intake in self._intakes:
+        for intake in intakes:
             intake.start()
         self._opened_at = self._clock.monotonic()
-        _log.info("worker started", worker=self._options.name, app=hello.app, lanes=",".join(lanes))
+        _log.info(
+            "worker started", worker=self._options.name, app=hello.app,
+            lanes=",".join(intake.lane for intake in intakes),
+        )  # fmt: skip
+        return Work(intakes, dispatch, settling, sender, beats, flush_traces)
 
-    def _react(self, event: Event | HandedOff) -> None:
+    def _react(self, work: Work, event: Event | HandedOff) -> None:
         match event:
             case Arrived(intake, records):
                 self.metrics.counter(table.CONSUMED, topic=intake.topic).inc(len(records))
                 for record in records:
-                    self._arrive(intake, record)
+                    self._arrive(work, intake, record)
             case HandedOff(entry, judged, error):
-                self._handed_off(entry, judged, error)
+                work.settling.handed_off(entry, judged, error)
             case Committed(_, error, offsets):
-                self._committed(error, offsets)
+                for entry in self._ownership.committed(error, offsets):
+                    work.dispatch.queue(entry)
             case PartitionsAssigned(intake, partitions):
-                for assigned in partitions:
-                    self._partitions[assigned.place] = Partition.begin(
-                        assigned,
-                        epoch=next(self._epochs),
-                        intake=intake,
-                        fence=int(self._clock.now() * 1e6),
-                    )
-                self._commit_at = 0.0
-            case PartitionsRevoked():
-                self._revoke(event)
+                self._ownership.assign(intake, partitions)
+            case PartitionsRevoked(_, places):
+                work.dispatch.drop(set(places))
+                self._ownership.revoke(event)
             case PartitionsLost(_, places):
-                self._forget(places)
-                _log.warning("partitions lost", places=",".join(map(str, places)))
+                self._lose(work, places)
             case IntakeFailed(intake, error, fatal):
                 _log.error(
                     "Kafka reports trouble", topic=intake.topic, fatal=fatal, error=str(error)
@@ -425,9 +467,9 @@ class Parent:
                 if fatal:
                     self._fatal = error
 
-    def _arrive(self, intake: Intake, record: Record) -> None:
+    def _arrive(self, work: Work, intake: Intake, record: Record) -> None:
         place = Place(record.topic, record.partition)
-        partition = self._partitions.get(place)
+        partition = self._ownership.find(place)
         if partition is None or not partition.tracker.deliver(record.offset):
             intake.release(1, record.size_bytes)
             return
@@ -444,291 +486,22 @@ class Parent:
             intake.lane,
             lookup=facts.lookup or record.offset < partition.inherited,
         )
-        if facts.due > self._clock.now():
-            heapq.heappush(self._not_yet_due, (facts.due, entry.number, entry))
-            self._park(entry)
-        elif partition.within_horizon(entry):
-            self._queue(entry)
+        work.dispatch.arrive(entry, partition, facts.due)
 
-    def _queue(self, entry: Entry) -> None:
-        """Puts a task into its lane, to be given out or to wait for its key."""
-        if not self._lanes.push(entry):
-            self._park(entry)
-
-    def _park(self, entry: Entry) -> None:
-        """A task that waits for something else than its turn: others may be taken in past it.
-
-        Its partition's window bounds how many there are; their bytes go on counting.
-        """
-        self._free_room([entry], keep_bytes=True)
-
-    def _wake_due(self) -> None:
-        """Tasks that came home before their due time by our clock: another machine's runs ahead."""
-        now = self._clock.now()
-        while self._not_yet_due and self._not_yet_due[0][0] <= now:
-            entry = heapq.heappop(self._not_yet_due)[2]
-            partition = self._startable(entry)
-            if partition is None:
-                self._free_room([entry])
-            elif partition.within_horizon(entry):
-                self._queue(entry)
-
-    # Give out
-
-    def _give_out(self) -> None:
-        if self._stops:
-            return
-        self._give_alone()
-        shared = sorted(
-            (child for child in self._children if not child.solo and child.room > 0),
-            key=lambda child: len(child.held),
-        )
-        for position, child in enumerate(shared):
-            ready = self._lanes.ready
-            if not ready:
-                return
-            # An even share each, so that a few tasks don't all end up in one child.
-            share = -(-ready // (len(shared) - position))
-            self._give(child, self._taken(min(child.room, share)))
-
-    def _taken(self, limit: int) -> list[Entry]:
-        """Tasks for a shared child; those that must run alone are put aside."""
-        entries = self._lanes.take(limit)
-        if not self._runs_alone and not self._alone:
-            return entries
-        shared = []
-        for entry in entries:
-            if peek(entry.record.headers).task in self._runs_alone and entry.lost <= SUSPECT_ALONE:
-                self._alone.append(entry)
-                self._park(entry)
-            else:
-                shared.append(entry)
-        self._give_alone()
-        return shared
-
-    def _give_alone(self) -> None:
-        if not self._alone:
-            return
+    def _lose(self, work: Work, places: Sequence[Place]) -> None:
+        """Partitions have another owner already: what runs of them here must end, unrecorded."""
+        _log.warning("partitions lost", places=",".join(map(str, places)))
+        gone = set(places)
+        work.dispatch.drop(gone)
+        self._ownership.forget(places)
         for child in self._children:
-            while self._alone and child.solo and child.room > 0:
-                self._give(child, [self._alone.popleft()])
+            numbers = [number for number, entry in child.held.items() if entry.place in gone]
+            if numbers:
+                self._children.send(child, pack_cancel(numbers, record=False))
 
-    def _give(self, child: Child, entries: list[Entry]) -> None:
-        now = self._clock.now()
-        now_us = int(now * 1e6)
-        given = []
-        for entry in entries:
-            partition = self._startable(entry)
-            if partition is None:
-                continue
-            child.held[entry.number] = entry
-            entry.given_at = now
-            partition.given_to = max(partition.given_to, entry.record.offset + 1)
-            given.append(
-                Given(
-                    entry.number,
-                    entry.record,
-                    now_us,
-                    partition.fence,
-                    partition.intake.group,
-                    entry.lookup,
-                    entry.lost,
-                )
-            )
-        self._free_room(entries)
-        if given:
-            self._children.send(child, pack_given(given))
-
-    def _free_room(self, entries: Iterable[Entry], *, keep_bytes: bool = False) -> None:
-        """Tells the intakes that there is room again; once for each entry, whatever follows."""
-        freed: dict[str, tuple[int, int]] = {}
-        for entry in entries:
-            records, size_bytes = freed.get(entry.lane, (0, 0))
-            records += entry.takes_room
-            entry.takes_room = False
-            if entry.takes_bytes and not keep_bytes:
-                size_bytes += entry.record.size_bytes
-                entry.takes_bytes = False
-            freed[entry.lane] = (records, size_bytes)
-        for intake in self._intakes:
-            if intake.lane in freed:
-                intake.release(*freed[intake.lane])
-
-    # Judge, hand off, finish
-
-    def _judged(self, child: Child, judged: Judged) -> None:
-        entry = child.held.pop(judged.number, None)
-        if entry is None or self._current(entry) is None:
-            return  # the partition has another owner by now, who finds the row in the store
-        queue, priority = entry.lane.rsplit(".", 1)
-        state = str(judged.verdict.state)
-        self.metrics.counter(table.ATTEMPTS, queue=queue, priority=priority, state=state).inc()
-        if isinstance(judged.verdict, Dead):
-            self.metrics.counter(table.DEAD, queue=queue, reason=judged.verdict.reason).inc()
-        if judged.reply is not None:
-            self._reply(judged.task_id, judged.reply)
-        if isinstance(judged.verdict, Done):
-            self._finish(entry)
-        else:
-            self._hand_off(entry, judged)
-
-    def _hand_off(self, entry: Entry, judged: Judged) -> None:
-        partition = self._partitions[entry.place]
-        self._handing_off += 1
-        self._handoff.carry_out(entry, judged, group=partition.intake.group, now=self._clock.now())
-
-    def _handed_off(self, entry: Entry, judged: Judged, error: BrokerError | None) -> None:
-        self._handing_off -= 1
-        if error is None:
-            self._finish(entry)
-            return
-        _log.warning(
-            "Kafka did not take a hand-off; it is tried again, and the offset stays open",
-            task=judged.task, task_id=judged.task_id, source=entry.record.source, error=str(error),
-        )  # fmt: skip
-        again_at = self._clock.monotonic() + HANDOFF_PAUSE
-        heapq.heappush(self._again, (again_at, entry.number, entry, judged))
-
-    def _hand_off_again(self, now: float) -> None:
-        while self._again and self._again[0][0] <= now:
-            _, _, entry, judged = heapq.heappop(self._again)
-            if self._current(entry) is not None:
-                self._hand_off(entry, judged)
-
-    def _finish(self, entry: Entry) -> None:
-        partition = self._current(entry)
-        if partition is not None:
-            partition.tracker.finish(entry.record.offset)
-            self._lanes.release(entry)
-            self.finished += 1
-
-    def _reply(self, task_id: str, reply: Reply) -> None:
-        """Tells those who wait; they also read the store, so a reply may be lost."""
-        with contextlib.suppress(BrokerError):
-            self._sender.send(
-                reply.place.topic,
-                reply.value,
-                key=task_id.encode(),
-                headers=[],
-                on_done=unheard,
-                partition=reply.place.partition,
-                timeout=0,
-            )
-
-    # Commit
-
-    def _commit(self, now: float) -> None:
-        again = now >= self._commit_all_at
-        if now < self._commit_at and not any(
-            partition.commit_is_urgent for partition in self._partitions.values()
-        ):
-            return
-        self._commit_at = now + COMMIT_EVERY
-        if again:
-            self._commit_all_at = now + COMMIT_AGAIN
-        for intake in self._intakes:
-            offsets = {}
-            for place, partition in self._partitions.items():
-                if partition.intake is intake and not partition.revoking:
-                    commit = partition.commit(full=again)
-                    if commit is not None:
-                        offsets[place] = commit
-            if not offsets:
-                continue
-            try:
-                intake.commit(offsets)
-            except BrokerError as error:
-                self._committed(error, {place: offset for place, (offset, _) in offsets.items()})
-
-    def _committed(self, error: BrokerError | None, offsets: Mapping[Place, int]) -> None:
-        for place in offsets:
-            partition = self._partitions.get(place)
-            if partition is None:
-                continue
-            if error is not None:
-                partition.refuse()
-                continue
-            for entry in partition.acknowledge():
-                self._queue(entry)
-        if error is not None:
-            _log.warning(
-                "a commit failed; it is repeated",
-                places=",".join(map(str, offsets)),
-                error=str(error),
-            )
-
-    def _hold_full(self) -> None:
-        """Tells each intake which of its partitions are full; every turn, because finishing ends it."""
-        for intake in self._intakes:
-            intake.hold(
-                frozenset(
-                    place
-                    for place, partition in self._partitions.items()
-                    if partition.intake is intake and partition.full
-                )
-            )
-
-    def _beat(self, now: float) -> None:
-        if self._hello is not None and now >= self._beat_at:
-            self._beat_at = now + heartbeat.EVERY
-            held = [entry for child in self._children for entry in child.held.values()]
-            self._heartbeat.beat(held, len(self._children), self._clock.now())
-
-    # Rebalance
-
-    def _current(self, entry: Entry) -> Partition | None:
-        """The entry's partition, while it is the same assignment."""
-        partition = self._partitions.get(entry.place)
-        return partition if partition is not None and partition.epoch == entry.epoch else None
-
-    def _startable(self, entry: Entry) -> Partition | None:
-        """The same, but for a partition that is being given up: nothing of it may start."""
-        partition = self._current(entry)
-        return None if partition is None or partition.revoking else partition
-
-    def _revoke(self, event: PartitionsRevoked) -> None:
-        """Starts nothing more of these partitions, and lets what runs end within its grace."""
-        places = set(event.places)
-        self._drop_waiting(places)
-        for place in places & self._partitions.keys():
-            self._partitions[place].revoking = True
-        self._revocations.append((self._clock.monotonic() + REVOKE_GRACE, event))
-
-    def _answer_revocations(self, now: float) -> None:
-        for until, event in list(self._revocations):
-            places = set(event.places)
-            if now < until and self._busy(places):
-                continue
-            self._revocations.remove((until, event))
-            event.offsets = {
-                place: self._partitions[place].last_commit()
-                for place in places & self._partitions.keys()
-            }
-            self._forget(places)
-            event.answered.set()
-
-    def _busy(self, places: set[Place]) -> bool:
-        return any(
-            entry.place in places for child in self._children for entry in child.held.values()
-        )
-
-    def _forget(self, places: Iterable[Place]) -> None:
-        self._drop_waiting(set(places))
-        for place in places:
-            self._partitions.pop(place, None)
-
-    def _drop_waiting(self, places: set[Place]) -> None:
-        """Forgets what was not given out yet; the next owner is given it by Kafka."""
-        dropped = self._lanes.drop(places)
-        for place in places & self._partitions.keys():
-            dropped += self._partitions[place].beyond
-            self._partitions[place].beyond.clear()
-        dropped += (entry for entry in self._alone if entry.place in places)
-        self._alone = deque(entry for entry in self._alone if entry.place not in places)
-        dropped += (entry for _, _, entry in self._not_yet_due if entry.place in places)
-        self._not_yet_due = [one for one in self._not_yet_due if one[2].place not in places]
-        heapq.heapify(self._not_yet_due)
-        self._free_room(dropped)
+    def _busy(self) -> set[Place]:
+        """The partitions of which a child holds tasks."""
+        return {entry.place for entry in self._held()}
 
     # End
 
@@ -739,7 +512,7 @@ class Parent:
                 "draining: what runs may end, nothing new starts", seconds=self._options.drain
             )
             self._drain_until = now + self._options.drain
-            for intake in self._intakes:
+            for intake in self._work.intakes if self._work else ():
                 intake.stop_taking()
 
     def _close(self) -> None:
@@ -749,23 +522,21 @@ class Parent:
             self._children.kill()
         for child in self._children:
             self._children.retire(child)
-        for intake in self._intakes:
-            offsets = {
-                place: partition.last_commit()
-                for place, partition in self._partitions.items()
-                if partition.intake is intake
-            }
-            failure = intake.close(offsets, CLOSE_WITHIN)
-            if failure is not None:
-                _log.warning("the last commit failed", topic=intake.topic, error=str(failure))
-        if self._hello is not None:
-            self._heartbeat.leave()
-            self._sender.close(CLOSE_WITHIN)
-            self._flush_traces()
+        if self._work is not None:
+            self._close_work(self._work)
         self._end_children()
         self._selector.close()
         self._wake_in.close()
         self._wake_out.close()
+
+    def _close_work(self, work: Work) -> None:
+        for intake in work.intakes:
+            failure = intake.close(self._ownership.last_commits(intake), CLOSE_WITHIN)
+            if failure is not None:
+                _log.warning("the last commit failed", topic=intake.topic, error=str(failure))
+        work.heartbeat.leave()
+        work.sender.close(CLOSE_WITHIN)
+        work.flush_traces()
 
     def _end_children(self) -> None:
         until = self._clock.monotonic() + CLOSE_WITHIN

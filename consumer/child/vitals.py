@@ -1,0 +1,86 @@
+"""A child's pulse, and its end when the parent has none.
+
+The parent's beats say that it runs and that its partitions are still its own. Without one for as long as
+the last allowed, the parent may be frozen and its tasks be run by their next owner: so they are told to
+end, nothing more is recorded, and the process goes.
+"""
+
+import os
+import threading
+import time
+
+import psutil
+
+from taskstream.consumer.child.link import Link
+from taskstream.consumer.child.service import Service
+from taskstream.consumer.pipe import Pulse, pack_pulse
+from taskstream.core.clock import Clock
+from taskstream.observability import logs
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the beats."""
+
+LAST_WORDS = 1.0
+"""Seconds that tasks get to clean up behind them when the process is about to go."""
+
+ABANDONED = 75
+"""Exit status of a child that missed its parent's beats: nobody's fault but the parent's."""
+
+_log = logs.logger(__name__)
+
+
+class Vitals:
+    """Answers beats, and misses them.
+
+    Args:
+        link: the parent.
+        service: what is asked how it is, and ended.
+        clock: the time.
+    """
+
+    def __init__(self, link: Link, service: Service, clock: Clock) -> None:
+        self._link = link
+        self._service = service
+        self._clock = clock
+        self._process = psutil.Process()
+        self._until: float | None = None
+        self._asked = threading.Event()
+
+    def start(self) -> None:
+        """Begins to answer and to look."""
+        threading.Thread(target=self._work, name="taskstream-vitals", daemon=True).start()
+
+    def hear(self, limit: float) -> None:
+        """Notes a beat; never blocks.
+
+        Args:
+            limit: seconds in which the next one must come.
+        """
+        self._until = self._clock.monotonic() + limit
+        self._asked.set()
+
+    def _work(self) -> None:
+        missed = 0
+        while missed < 2:
+            if self._asked.wait(LOOK_EVERY):
+                self._asked.clear()
+                self._answer()
+            late = self._until is not None and self._clock.monotonic() > self._until
+            # Twice, because after this process itself was halted the beat may wait to be read.
+            missed = missed + 1 if late else 0
+        _log.error(
+            "no sign of life from the worker's parent: what runs here ends, unrecorded",
+            pid=os.getpid(),
+        )
+        self._service.abandon()
+        time.sleep(LAST_WORDS)
+        os._exit(ABANDONED)
+
+    def _answer(self) -> None:
+        pulse = Pulse(
+            self._process.memory_info().rss, self._service.rows_pending, self._service.store_healthy
+        )
+        try:
+            self._link.send(pack_pulse(pulse))
+        except OSError:
+            os._exit(1)  # the parent has gone

@@ -1,0 +1,216 @@
+"""What was taken in and waits to be given out, and the giving out.
+
+An entry waits in one place at a time: for its due time, for the horizon (in its partition), in its
+lane for its turn or its key, or for a child that it has to itself. Only the lane's wait counts against
+what the intake may bring: who waits for something else must not keep others from being taken in.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+
+from taskstream.consumer.parent.children import Child, Children
+from taskstream.consumer.parent.intake import Intake
+from taskstream.consumer.parent.lanes import Entry, Lanes
+from taskstream.consumer.parent.ownership import Ownership
+from taskstream.consumer.parent.partitions import Partition
+from taskstream.consumer.pipe import Given, pack_given
+from taskstream.core.clock import Clock
+from taskstream.core.envelope import Place, peek
+
+SUSPECT_ALONE = 2
+"""After how many dead children a task runs alone."""
+
+
+class Dispatch:
+    """The tasks that wait, of all priorities. Not thread-safe: it belongs to the loop.
+
+    Args:
+        weights: each lane's share.
+        intakes: who is told that there is room again, by lane.
+        ownership: which of them may start.
+        children: who runs them.
+        runs_alone: names of tasks that run one at a time in a child of their own.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, int],
+        intakes: Mapping[str, Intake],
+        ownership: Ownership,
+        children: Children,
+        *,
+        runs_alone: frozenset[str],
+        clock: Clock,
+    ) -> None:
+        self._lanes = Lanes(weights)
+        self._intakes = intakes
+        self._ownership = ownership
+        self._children = children
+        self._runs_alone = runs_alone
+        self._clock = clock
+        self._alone: deque[Entry] = deque()
+        self._not_yet_due: list[tuple[float, int, Entry]] = []
+
+    # Take in
+
+    def arrive(self, entry: Entry, partition: Partition, due: float) -> None:
+        """Takes a delivered task in.
+
+        Args:
+            entry: the task.
+            partition: its partition.
+            due: not to be given out before, seconds since 1970.
+        """
+        if due > self._clock.now():
+            heapq.heappush(self._not_yet_due, (due, entry.number, entry))
+            self._park(entry)
+        elif partition.within_horizon(entry):
+            self.queue(entry)
+
+    def queue(self, entry: Entry) -> None:
+        """Puts a task into its lane, to be given out or to wait for its key."""
+        if not self._lanes.push(entry):
+            self._park(entry)
+
+    def come_back(self, entry: Entry) -> None:
+        """Takes a task back whose child died; it keeps its key."""
+        if self._ownership.startable(entry) is None:
+            return
+        if entry.lost == SUSPECT_ALONE:
+            self._alone.append(entry)
+        else:
+            self._lanes.push_again(entry)
+
+    def release(self, entry: Entry) -> None:
+        """Frees the key of a task that needs nothing more."""
+        self._lanes.release(entry)
+
+    def drop(self, places: Collection[Place]) -> None:
+        """Forgets what was not given out yet; the next owner is given it by Kafka."""
+        dropped = self._lanes.drop(places)
+        for place in places:
+            partition = self._ownership.find(place)
+            if partition is not None:
+                dropped += partition.beyond
+                partition.beyond.clear()
+        dropped += (entry for entry in self._alone if entry.place in places)
+        self._alone = deque(entry for entry in self._alone if entry.place not in places)
+        dropped += (entry for _, _, entry in self._not_yet_due if entry.place in places)
+        self._not_yet_due = [one for one in self._not_yet_due if one[2].place not in places]
+        heapq.heapify(self._not_yet_due)
+        self._free_room(dropped)
+
+    # Give out
+
+    def wake_due(self) -> None:
+        """Tasks that came home before their due time by our clock: another machine's runs ahead."""
+        now = self._clock.now()
+        while self._not_yet_due and self._not_yet_due[0][0] <= now:
+            entry = heapq.heappop(self._not_yet_due)[2]
+            partition = self._ownership.startable(entry)
+            if partition is None:
+                self._free_room([entry])
+            elif partition.within_horizon(entry):
+                self.queue(entry)
+
+    def give_out(self) -> None:
+        """Gives the children what they have room for, each lane by its weight."""
+        self._give_alone()
+        shared = sorted(
+            (child for child in self._children if not child.solo and child.room > 0),
+            key=lambda child: len(child.held),
+        )
+        for position, child in enumerate(shared):
+            ready = self._lanes.ready
+            if not ready:
+                return
+            # An even share each, so that a few tasks don't all end up in one child.
+            share = -(-ready // (len(shared) - position))
+            self._give(child, self._taken(min(child.room, share)))
+
+    @property
+    def waiting_alone(self) -> int:
+        """How many tasks wait for a child that they have to themselves."""
+        return len(self._alone)
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next task is due, seconds since 1970; None if none waits for that."""
+        return self._not_yet_due[0][0] if self._not_yet_due else None
+
+    def waiting(self) -> Iterable[tuple[str, int]]:
+        """Each lane and how many tasks it has ready, for metrics."""
+        return self._lanes.waiting()
+
+    def _taken(self, limit: int) -> list[Entry]:
+        """Tasks for a shared child; those that must run alone are put aside."""
+        entries = self._lanes.take(limit)
+        if not self._runs_alone and not self._alone:
+            return entries
+        shared = []
+        for entry in entries:
+            if peek(entry.record.headers).task in self._runs_alone and entry.lost <= SUSPECT_ALONE:
+                self._alone.append(entry)
+                self._park(entry)
+            else:
+                shared.append(entry)
+        self._give_alone()
+        return shared
+
+    def _give_alone(self) -> None:
+        if not self._alone:
+            return
+        for child in self._children:
+            while self._alone and child.solo and child.room > 0:
+                self._give(child, [self._alone.popleft()])
+
+    def _give(self, child: Child, entries: list[Entry]) -> None:
+        now = self._clock.now()
+        now_us = int(now * 1e6)
+        given = []
+        for entry in entries:
+            partition = self._ownership.startable(entry)
+            if partition is None:
+                continue
+            child.held[entry.number] = entry
+            entry.given_at = now
+            partition.given_to = max(partition.given_to, entry.record.offset + 1)
+            given.append(
+                Given(
+                    entry.number,
+                    entry.record,
+                    now_us,
+                    partition.fence,
+                    partition.intake.group,
+                    entry.lookup,
+                    entry.lost,
+                )
+            )
+        self._free_room(entries)
+        if given:
+            self._children.send(child, pack_given(given))
+
+    # Room
+
+    def _park(self, entry: Entry) -> None:
+        """A task that waits for something else than its turn: others may be taken in past it.
+
+        Its partition's window bounds how many there are; their bytes go on counting.
+        """
+        self._free_room([entry], keep_bytes=True)
+
+    def _free_room(self, entries: Iterable[Entry], *, keep_bytes: bool = False) -> None:
+        """Tells the intakes that there is room again; once for each entry, whatever follows."""
+        freed: dict[str, tuple[int, int]] = {}
+        for entry in entries:
+            records, size_bytes = freed.get(entry.lane, (0, 0))
+            records += entry.takes_room
+            entry.takes_room = False
+            if entry.takes_bytes and not keep_bytes:
+                size_bytes += entry.record.size_bytes
+                entry.takes_bytes = False
+            freed[entry.lane] = (records, size_bytes)
+        for lane, room in freed.items():
+            self._intakes[lane].release(*room)

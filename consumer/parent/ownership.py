@@ -1,0 +1,184 @@
+"""Which partitions are ours, from their assignment to their end, and what is committed for them.
+
+A completion counts only while its partition is still the same assignment (`current`): whoever owned it
+before, or owns it later, has an epoch of his own. A partition that is being given up (`startable` says
+no) lets its running tasks end for a grace time; then its last commit goes out with the answer that its
+next owner waits for.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+from taskstream.broker.group import Assigned, Offsets
+from taskstream.consumer.parent.intake import Intake, PartitionsRevoked
+from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.parent.partitions import Partition
+from taskstream.core.clock import Clock
+from taskstream.core.envelope import Place
+from taskstream.core.errors import BrokerError
+from taskstream.observability import logs
+
+COMMIT_EVERY = 0.25
+"""Seconds between commits while anything changes."""
+
+COMMIT_AGAIN = 5.0
+"""Seconds after which everything is committed again, changed or not."""
+
+REVOKE_GRACE = 5.0
+"""Seconds that running tasks get to end when their partition goes to another worker."""
+
+_log = logs.logger(__name__)
+
+
+class Ownership:
+    """The partitions of all intakes. Not thread-safe: it belongs to the loop.
+
+    Args:
+        clock: the time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._partitions: dict[Place, Partition] = {}
+        self._revocations: list[tuple[float, PartitionsRevoked]] = []
+        self._epochs = itertools.count(1)
+        self._commit_at = 0.0
+        self._commit_all_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._partitions)
+
+    def items(self) -> list[tuple[Place, Partition]]:
+        """Every partition of ours; a copy, for other threads may look."""
+        return list(self._partitions.items())
+
+    def of(self, intake: Intake) -> dict[Place, Partition]:
+        """The partitions that this intake reads."""
+        return {
+            place: partition
+            for place, partition in self._partitions.items()
+            if partition.intake is intake
+        }
+
+    def find(self, place: Place) -> Partition | None:
+        """That partition, if it is ours."""
+        return self._partitions.get(place)
+
+    def current(self, entry: Entry) -> Partition | None:
+        """The entry's partition, while it is the same assignment."""
+        partition = self._partitions.get(entry.place)
+        return partition if partition is not None and partition.epoch == entry.epoch else None
+
+    def startable(self, entry: Entry) -> Partition | None:
+        """The same, but for a partition that is being given up: nothing of it may start."""
+        partition = self.current(entry)
+        return None if partition is None or partition.revoking else partition
+
+    # Come and go
+
+    def assign(self, intake: Intake, assigned: Sequence[Assigned]) -> None:
+        """Partitions are ours from now on; a commit that reserves their horizon is due at once."""
+        for one in assigned:
+            self._partitions[one.place] = Partition.begin(
+                one,
+                epoch=next(self._epochs),
+                intake=intake,
+                fence=int(self._clock.now() * 1e6),
+            )
+        self._commit_at = 0.0
+
+    def revoke(self, event: PartitionsRevoked) -> None:
+        """Starts nothing more of these partitions, and lets what runs end within its grace."""
+        for place in event.places:
+            if place in self._partitions:
+                self._partitions[place].revoking = True
+        self._revocations.append((self._clock.monotonic() + REVOKE_GRACE, event))
+
+    def forget(self, places: Iterable[Place]) -> None:
+        """These partitions have gone."""
+        for place in places:
+            self._partitions.pop(place, None)
+
+    def answer_revocations(self, now: float, busy: set[Place]) -> list[PartitionsRevoked]:
+        """Answers those whose tasks have ended, or whose grace is over; returns them.
+
+        Args:
+            now: monotonic seconds.
+            busy: the partitions of which a child still holds tasks.
+        """
+        answered = []
+        for until, event in list(self._revocations):
+            if now < until and busy.intersection(event.places):
+                continue
+            self._revocations.remove((until, event))
+            ours = self._partitions.keys() & set(event.places)
+            event.offsets = {place: self._partitions[place].last_commit() for place in ours}
+            self.forget(event.places)
+            event.answered.set()
+            answered.append(event)
+        return answered
+
+    # Commit
+
+    def commit(self, intakes: Iterable[Intake], now: float) -> None:
+        """Starts the commits that are due; `committed` hears their outcome.
+
+        Args:
+            intakes: all of them.
+            now: monotonic seconds.
+        """
+        again = now >= self._commit_all_at
+        if now < self._commit_at and not any(
+            partition.commit_is_urgent for partition in self._partitions.values()
+        ):
+            return
+        self._commit_at = now + COMMIT_EVERY
+        if again:
+            self._commit_all_at = now + COMMIT_AGAIN
+        for intake in intakes:
+            offsets: dict[Place, tuple[int, str]] = {}
+            for place, partition in self.of(intake).items():
+                commit = None if partition.revoking else partition.commit(full=again)
+                if commit is not None:
+                    offsets[place] = commit
+            if not offsets:
+                continue
+            try:
+                intake.commit(offsets)
+            except BrokerError as error:
+                self.committed(error, {place: offset for place, (offset, _) in offsets.items()})
+
+    def committed(self, error: BrokerError | None, offsets: Mapping[Place, int]) -> list[Entry]:
+        """Notes a commit's outcome; returns what may be given out now that the horizon has moved."""
+        if error is not None:
+            _log.warning(
+                "a commit failed; it is repeated",
+                places=",".join(map(str, offsets)), error=str(error),
+            )  # fmt: skip
+        freed: list[Entry] = []
+        for place in offsets:
+            partition = self._partitions.get(place)
+            if partition is None:
+                continue
+            if error is not None:
+                partition.refuse()
+            else:
+                freed += partition.acknowledge()
+        return freed
+
+    def last_commits(self, intake: Intake) -> Offsets:
+        """What to commit when the intake leaves its group."""
+        return {place: partition.last_commit() for place, partition in self.of(intake).items()}
+
+    def hold_full(self, intakes: Iterable[Intake]) -> None:
+        """Tells each intake which of its partitions are full; every turn, because finishing ends it."""
+        for intake in intakes:
+            intake.hold(
+                frozenset(place for place, partition in self.of(intake).items() if partition.full)
+            )
+
+    def next_at(self, now: float) -> float:
+        """When something is due by time, in monotonic seconds."""
+        due = [until for until, _ in self._revocations]
+        due.append(self._commit_at if self._partitions else now + 1.0)
+        return min(due)

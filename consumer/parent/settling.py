@@ -1,0 +1,131 @@
+"""From a verdict to a finished offset: reply, hand off, finish; each a plain call, in this order.
+
+A verdict is heard only after its row is stored. What must follow in Kafka (a retry, a dead letter) is
+produced then, and only when Kafka has acknowledged it does the offset count as finished. What Kafka
+does not take is tried again for as long as the partition is ours.
+"""
+
+import contextlib
+import heapq
+
+from taskstream.broker.sender import Sender, unheard
+from taskstream.consumer.parent.dispatch import Dispatch
+from taskstream.consumer.parent.handoff import Handoff
+from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.parent.ownership import Ownership
+from taskstream.consumer.pipe import Judged, Reply
+from taskstream.consumer.verdict import Dead, Done
+from taskstream.core.clock import Clock
+from taskstream.core.errors import BrokerError
+from taskstream.observability import logs, table
+from taskstream.observability.metrics import Metrics
+
+HANDOFF_PAUSE = 1.0
+"""Seconds before a hand-off that Kafka did not take is tried again."""
+
+_log = logs.logger(__name__)
+
+
+class Settling:
+    """Carries verdicts out. Not thread-safe: it belongs to the loop.
+
+    Args:
+        ownership: whose verdicts count.
+        dispatch: where the key of a finished task is freed.
+        handoff: produces what follows.
+        sender: for replies.
+        metrics: where they are counted.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        ownership: Ownership,
+        dispatch: Dispatch,
+        handoff: Handoff,
+        sender: Sender,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._ownership = ownership
+        self._dispatch = dispatch
+        self._handoff = handoff
+        self._sender = sender
+        self._metrics = metrics
+        self._clock = clock
+        self._again: list[tuple[float, int, Entry, Judged]] = []
+        self._under_way = 0
+        self.finished = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is on its way to Kafka."""
+        return not self._again and self._under_way == 0
+
+    @property
+    def next_at(self) -> float | None:
+        """When the next hand-off is tried again, in monotonic seconds; None if none waits."""
+        return self._again[0][0] if self._again else None
+
+    def judged(self, entry: Entry, judged: Judged) -> None:
+        """Does what is left to do for a task whose row is stored."""
+        if self._ownership.current(entry) is None:
+            return  # the partition has another owner by now, who finds the row in the store
+        queue, priority = entry.lane.rsplit(".", 1)
+        state = str(judged.verdict.state)
+        self._metrics.counter(table.ATTEMPTS, queue=queue, priority=priority, state=state).inc()
+        if isinstance(judged.verdict, Dead):
+            self._metrics.counter(table.DEAD, queue=queue, reason=judged.verdict.reason).inc()
+        if judged.reply is not None:
+            self._reply(judged.task_id, judged.reply)
+        if isinstance(judged.verdict, Done):
+            self._finish(entry)
+        else:
+            self._hand_off(entry, judged)
+
+    def handed_off(self, entry: Entry, judged: Judged, error: BrokerError | None) -> None:
+        """Hears the outcome of a hand-off: finished, or tried again."""
+        self._under_way -= 1
+        if error is None:
+            self._finish(entry)
+            return
+        _log.warning(
+            "Kafka did not take a hand-off; it is tried again, and the offset stays open",
+            task=judged.task, task_id=judged.task_id, source=entry.record.source, error=str(error),
+        )  # fmt: skip
+        again_at = self._clock.monotonic() + HANDOFF_PAUSE
+        heapq.heappush(self._again, (again_at, entry.number, entry, judged))
+
+    def hand_off_again(self, now: float) -> None:
+        """Repeats the hand-offs that are due at `now`, in monotonic seconds."""
+        while self._again and self._again[0][0] <= now:
+            _, _, entry, judged = heapq.heappop(self._again)
+            if self._ownership.current(entry) is not None:
+                self._hand_off(entry, judged)
+
+    def _hand_off(self, entry: Entry, judged: Judged) -> None:
+        partition = self._ownership.current(entry)
+        assert partition is not None
+        self._under_way += 1
+        self._handoff.carry_out(entry, judged, group=partition.intake.group, now=self._clock.now())
+
+    def _finish(self, entry: Entry) -> None:
+        partition = self._ownership.current(entry)
+        if partition is not None:
+            partition.tracker.finish(entry.record.offset)
+            self._dispatch.release(entry)
+            self.finished += 1
+
+    def _reply(self, task_id: str, reply: Reply) -> None:
+        """Tells those who wait; they also read the store, so a reply may be lost."""
+        with contextlib.suppress(BrokerError):
+            self._sender.send(
+                reply.place.topic,
+                reply.value,
+                key=task_id.encode(),
+                headers=[],
+                on_done=unheard,
+                partition=reply.place.partition,
+                timeout=0,
+            )
