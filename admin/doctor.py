@@ -141,18 +141,13 @@ def _kafka(app: "App") -> Finding:
     detail = f"{len(cluster.brokers)} brokers: {', '.join(cluster.brokers)}"
     if settings.embedded:
         return Finding("kafka", Health.WARN, f"embedded, {detail}", "never use it in production")
-    if not cluster.protocols:
+    asked = settings.kafka.get("group.protocol")
+    if asked and cluster.protocols and asked not in cluster.protocols:
         return Finding(
-            "kafka", Health.WARN, f"{detail}; it doesn't say which group protocols it speaks",
-            'before Kafka 4.0, set kafka={"group.protocol": "classic"}',
+            "kafka", Health.FAIL, f"{detail}; no group protocol {asked!r}",
+            "leave group.protocol out of the kafka settings, or use Kafka 4.0 or newer",
         )  # fmt: skip
-    wanted = str(settings.kafka.get("group.protocol", "consumer"))
-    if wanted not in cluster.protocols:
-        return Finding(
-            "kafka", Health.FAIL, f"{detail}; no group protocol {wanted!r}",
-            'set kafka={"group.protocol": "classic"}, or use Kafka 4.0 or newer',
-        )  # fmt: skip
-    return Finding("kafka", Health.OK, f"{detail}; group protocol {wanted}")
+    return Finding("kafka", Health.OK, f"{detail}; group protocol {asked or cluster.protocol}")
 
 
 def _topics(app: "App") -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """What a Kafka cluster says of itself, and which client library asks: for `doctor` and `version`."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import confluent_kafka
 from confluent_kafka import KafkaException
@@ -11,11 +12,18 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from taskstream.broker.embedded import address
-from taskstream.broker.failures import broker_error
+from taskstream.broker.failures import NotReady, TimedOut, broker_error
 from taskstream.broker.settings import admin_options
 from taskstream.core.settings import Settings
 
 _PROTOCOLS = "group.coordinator.rebalance.protocols"
+
+
+class GroupProtocol(StrEnum):
+    """How members of a group agree who owns what; the values are librdkafka's."""
+
+    CONSUMER = "consumer"
+    CLASSIC = "classic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +33,31 @@ class Cluster:
     Args:
         brokers: `host:port` of each that is there.
         protocols: the group protocols that it speaks ("classic", "consumer"); empty where it does
-            not say: before Kafka 3.7, where the settings may not be read, and embedded.
+            not say: before Kafka 3.7, where its settings may not be read, and embedded.
     """
 
     brokers: tuple[str, ...]
     protocols: tuple[str, ...]
 
+    @property
+    def protocol(self) -> GroupProtocol:
+        """Which one our members speak there unless told otherwise: the new one where it is known."""
+        new = GroupProtocol.CONSUMER in self.protocols
+        return GroupProtocol.CONSUMER if new else GroupProtocol.CLASSIC
 
-def look_at(settings: Settings, *, timeout: float = 10.0) -> Cluster:
+
+def look_at(settings: Settings, timeout: float = 10.0) -> Cluster:
     """Asks the cluster.
 
+    Args:
+        settings: where it is.
+        timeout: seconds for each of two questions.
+
     Raises:
-        BrokerError: it can't be reached in `timeout` seconds.
+        BrokerError: it does not answer in time.
         ConfigError: no broker is configured.
     """
-    admin = AdminClient(admin_options(settings, address(settings), client_id="taskstream-doctor"))
+    admin = AdminClient(admin_options(settings, address(settings), client_id="taskstream-look"))
     try:
         brokers = admin.list_topics(timeout=timeout).brokers
     except KafkaException as error:
@@ -57,10 +75,16 @@ def client_version() -> str:
 
 def _protocols(admin: AdminClient, broker: int, timeout: float) -> tuple[str, ...]:
     resource = ConfigResource(ResourceType.BROKER, str(broker))
+    doing = f"asking broker {broker} for its group protocols"
     answer = admin.describe_configs([resource], request_timeout=timeout)[resource]
     try:
         entries = answer.result(timeout)
-    except (KafkaException, TimeoutError):
+    except TimeoutError as error:
+        raise TimedOut(f"{doing}: no answer in {timeout:g} s") from error
+    except KafkaException as error:
+        failure = broker_error(error, doing)
+        if isinstance(failure, TimedOut | NotReady):
+            raise failure from error
         return ()  # not everyone may read a broker's settings
     value = entries[_PROTOCOLS].value if _PROTOCOLS in entries else ""
     return tuple(name for name in (value or "").split(",") if name)

@@ -58,10 +58,23 @@ def broker_error(error: "KafkaError | BaseException", doing: str) -> BrokerError
     kafka_error = _unwrap(error)
     if kafka_error is None:
         return BrokerError(f"{doing}: {error}")
-    name = kafka_error.name()
+    name = root_name(kafka_error)
     kind = _KINDS.get(name, BrokerError)
     hint = _HINTS.get(name, "")
     return kind(f"{doing}: {kafka_error.str()} ({name}){hint}")
+
+
+def root_name(error: "KafkaError") -> str:
+    """Kafka's name of an error; of a fatal one, the name of what it came from.
+
+    The client reports every fatal error of a group member as `_FATAL`, and tells the cause in the
+    text alone: in the words that it has for that cause.
+    """
+    if error.name() == "_FATAL":
+        for name in _FATAL_CAUSES:
+            if type(error)(getattr(error, name)).str() in error.str():
+                return name
+    return error.name()
 
 
 def _unwrap(error: "KafkaError | BaseException") -> "KafkaError | None":
@@ -101,11 +114,25 @@ _KINDS: dict[str, type[BrokerError]] = {
     "STALE_MEMBER_EPOCH": NotOwner,
     "FENCED_MEMBER_EPOCH": NotOwner,
     "FENCED_INSTANCE_ID": NotOwner,
+    "UNRELEASED_INSTANCE_ID": NotOwner,
     "REBALANCE_IN_PROGRESS": NotOwner,
     "_MAX_POLL_EXCEEDED": NotOwner,
     "_AUTO_OFFSET_RESET": OffsetLost,
     "OFFSET_OUT_OF_RANGE": OffsetLost,
 }
+
+_FATAL_CAUSES = (
+    "FENCED_INSTANCE_ID",
+    "UNRELEASED_INSTANCE_ID",
+    "UNSUPPORTED_VERSION",
+    "UNSUPPORTED_ASSIGNOR",
+    "GROUP_AUTHORIZATION_FAILED",
+    "GROUP_MAX_SIZE_REACHED",
+)
+
+_NAME_TAKEN = (
+    "; another live worker has this instance name: give each a name of its own, or stop one"
+)
 
 _HINTS = {
     "_TRANSPORT": "; is Kafka up, and bootstrap_servers right?",
@@ -115,6 +142,7 @@ _HINTS = {
     "_UNKNOWN_PARTITION": "; `taskstream init` creates topics",
     "UNKNOWN_TOPIC_OR_PART": "; `taskstream init` creates topics",
     "UNSUPPORTED_VERSION": '; for brokers before 4.0 set kafka={"group.protocol": "classic"}',
-    "_UNSUPPORTED_FEATURE": '; for brokers before 4.0 set kafka={"group.protocol": "classic"}',
-    "FENCED_INSTANCE_ID": "; another live worker uses the same instance id",
+    "FENCED_INSTANCE_ID": _NAME_TAKEN,
+    "UNRELEASED_INSTANCE_ID": _NAME_TAKEN,
+    "GROUP_AUTHORIZATION_FAILED": "; allow READ on the group",
 }

@@ -24,7 +24,15 @@ from typing import Any, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from taskstream.broker.embedded import address
-from taskstream.broker.failures import NotOwner, NotReady, OffsetLost, TimedOut, broker_error
+from taskstream.broker.failures import (
+    NotOwner,
+    NotReady,
+    OffsetLost,
+    TimedOut,
+    broker_error,
+    root_name,
+)
+from taskstream.broker.joining import Joining
 from taskstream.broker.messages import record_of
 from taskstream.broker.records import Record
 from taskstream.broker.settings import consumer_options
@@ -102,7 +110,8 @@ class GroupConsumer:
         topics: what the group reads.
         client_id: how the broker's logs call this member.
         listener: who is told about partitions, commits and trouble.
-        instance_id: for static membership; unique among the live members.
+        instance_id: for static membership; unique among the live members. Such a member keeps its
+            partitions when it closes, until its session is over.
         clock: measures patience.
 
     Raises:
@@ -122,7 +131,10 @@ class GroupConsumer:
     ) -> None:
         self.group = group
         self.topics = tuple(topics)
+        self._settings = settings
         self._embedded = settings.embedded
+        self._client_id = client_id
+        self._instance_id = instance_id
         self._listener = listener
         self._clock = clock
         self._owned: dict[Place, Assigned] = {}
@@ -138,7 +150,15 @@ class GroupConsumer:
         self._telling_in: int | None = None
         self._watermarks: dict[Place, tuple[int, int]] = {}
         self._watermarks_at = 0.0
-        self._consumer = self._connect(settings, client_id, instance_id)
+        if settings.embedded:
+            # Its groups never hear of a topic that comes into being after they subscribed.
+            with Topics(settings, client_id=client_id) as known:
+                for topic in self.topics:
+                    known.partitions(topic)
+        self._joining = Joining(settings, group=group, clock=clock)
+        self._joined = False
+        # Wrong options must show here, so there is a client before its protocol is known.
+        self._consumer = self._connect()
 
     def take(self, limit: int, timeout: float) -> list[Record]:
         """1 to `limit` records, or none after `timeout` seconds; waits for the first, not for more.
@@ -151,6 +171,10 @@ class GroupConsumer:
         if self._unusable is not None:
             raise self._unusable
         self._gone.clear()
+        if not self._joined and not self._join():
+            time.sleep(timeout)
+            self._raise_recorded([])
+            return []
         self._send_commits()
         # consume(limit, timeout) would wait for all of them or the whole time-out.
         first = self._consumer.poll(timeout)
@@ -258,32 +282,44 @@ class GroupConsumer:
         self._closing = True
         return _run_with_deadline(self._consumer.close, timeout)
 
-    def _connect(self, settings: Settings, client_id: str, instance_id: str | None) -> Any:
-        if settings.embedded:
-            # Its groups never hear of a topic that comes into being after they subscribed.
-            with Topics(settings, client_id=client_id) as topics:
-                for topic in self.topics:
-                    topics.partitions(topic)
+    def _connect(self) -> Any:
         options = consumer_options(
-            settings,
-            address(settings),
+            self._settings,
+            address(self._settings),
             group=self.group,
-            client_id=client_id,
-            instance_id=instance_id,
+            client_id=self._client_id,
+            protocol=self._joining.protocol,
+            instance_id=self._instance_id,
         )
         try:
-            consumer = Consumer(
-                {**options, "on_commit": self._on_commit, "error_cb": self._on_error}
-            )
-            consumer.subscribe(
-                list(self.topics),
-                on_assign=self._on_assign,
-                on_revoke=self._on_revoke,
-                on_lost=self._on_lost,
-            )
+            return Consumer({**options, "on_commit": self._on_commit, "error_cb": self._on_error})
         except (KafkaException, ValueError, TypeError) as error:
             raise ConfigError(f"a Kafka consumer of group {self.group}: {error}") from error
-        return consumer
+
+    def _join(self) -> bool:
+        """Subscribes as soon as it may; says whether it has."""
+        before = self._joining.protocol
+        try:
+            if not self._joining.ready():
+                return False
+        except BrokerError as error:
+            self._tell(self._listener.failed, error, False)
+            return False
+        if self._joining.protocol != before:
+            self._connect_again()
+        self._consumer.subscribe(
+            list(self.topics),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+        self._joined = True
+        return True
+
+    def _connect_again(self) -> None:
+        _run_with_deadline(self._consumer.close, 5.0)
+        self._consumer = self._connect()
+        self._joined = False
 
     def _send_commits(self) -> None:
         while self._to_commit:
@@ -427,6 +463,9 @@ class GroupConsumer:
     def _on_message_error(self, message: Any) -> None:
         error: KafkaError = message.error()
         doing = f"group {self.group}"
+        if error.name() == "_FATAL":
+            self._end(error, doing)
+            return
         if message.topic() is not None and message.partition() is not None:
             place = Place(message.topic(), message.partition())
             doing = f"reading {place} for group {self.group}"
@@ -440,7 +479,15 @@ class GroupConsumer:
                     False,
                 )
                 return
-        self._tell(self._listener.failed, broker_error(error, doing), error.fatal())
+        self._tell(self._listener.failed, broker_error(error, doing), False)
+
+    def _end(self, error: KafkaError, doing: str) -> None:
+        """The client is of no use any more: comes a new one, or is it over?"""
+        if not self._owned and self._joining.again(root_name(error)):
+            self._connect_again()
+            return
+        self._unusable = broker_error(error, doing)
+        self._tell(self._listener.failed, self._unusable, True)
 
     def _tell(self, hear: Callable[..., None], *facts: Any) -> None:
         self._telling_in = threading.get_ident()

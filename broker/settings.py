@@ -19,6 +19,10 @@ RECORD_LIMIT_BYTES = 1_000_000
 HANDOFF_ROOM_BYTES = 2 * HEADER_ROOM_BYTES
 """How much more than a task topic the delay and dead topics allow, for the headers of hand-offs."""
 
+_CLASSIC_ONLY = frozenset(
+    {"session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"}
+)
+
 KAFKA_LOGGER = "taskstream.kafka"
 """Where the client library's own log lines go."""
 
@@ -58,16 +62,31 @@ def producer_options(
 
 
 def consumer_options(
-    settings: Settings, address: str, *, group: str, client_id: str, instance_id: str | None = None
+    settings: Settings,
+    address: str,
+    *,
+    group: str,
+    client_id: str,
+    protocol: str = "consumer",
+    instance_id: str | None = None,
 ) -> Options:
     """Options of a group member that commits by hand and prefetches little.
 
+    Args:
+        settings: the settings; where `kafka` names a group protocol, that counts.
+        address: `host:port,…` of the brokers.
+        group: the consumer group.
+        client_id: how the broker's logs and quotas call this member.
+        protocol: the group protocol, "consumer" or "classic".
+        instance_id: the member's name in static membership; None for a dynamic member.
+
     Raises:
-        ConfigError: `settings.kafka` asks for an assignment strategy that stops the world.
+        ConfigError: `settings.kafka` asks for an assignment strategy that stops the world, or for
+            what the new protocol leaves to the brokers.
     """
     options = {
         "group.id": group,
-        "group.protocol": "consumer",
+        "group.protocol": protocol,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         # `latest` would skip and `earliest` would repeat after a loss, both in silence.
@@ -90,6 +109,11 @@ def consumer_options(
                 f'kafka={{"partition.assignment.strategy": {strategy!r}}} takes every partition '
                 'from every worker at each rebalance: leave it out, or use "cooperative-sticky"'
             )
+    elif classic := sorted(_CLASSIC_ONLY & settings.kafka.keys()):
+        raise ConfigError(
+            f'kafka={{"{classic[0]}": …}} is for the classic group protocol: leave it out, for the '
+            'brokers decide it in the new one, or add "group.protocol": "classic"'
+        )
     return options
 
 

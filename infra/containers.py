@@ -80,6 +80,8 @@ class Containers:
         Raises:
             ServerError: a port is taken, or Docker refused.
         """
+        if settings.kafka_lines and server is Server.KAFKA:
+            raise ServerError("kafka_properties are for plain processes: add --way processes")
         ports = settings.ports(server)
         require_free_ports(server, {name: ports[name] for name in ports.keys() - INNER_PORTS})
         with self._one_at_a_time:

@@ -79,9 +79,11 @@ def _kafka(settings: ServerSettings, software: Path, java: str, cluster_id: str)
         "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",
     )
     run = (java, *_heap(settings.kafka_heap), *options, "-cp", f"{software}/*")
+    # Of two lines with one name, the last counts.
+    text = "\n".join([_filled("kafka.properties", settings, Server.KAFKA), *settings.kafka_lines])
     return Launch(
         command=(*run, "kafka.Kafka", str(properties)),
-        files={properties: _filled("kafka.properties", settings, Server.KAFKA)},
+        files={properties: f"{text}\n"},
         preparation=Preparation(
             (*run, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)),
             done=folder / "data" / "meta.properties",

@@ -48,10 +48,13 @@ class ServerSettings:
         kafka_heap: Kafka's Java heap, "512m" or "2g".
         cassandra_heap: Cassandra's Java heap.
         registry_heap: the registry's Java heap.
+        kafka_properties: more of Kafka's configuration, `name=value` with semicolons between; only
+            for plain processes.
         way: "containers" or "processes"; empty means containers where a Docker daemon answers.
 
     Raises:
-        ConfigError: a port is out of range or given twice, a heap is not a size, a way is unknown.
+        ConfigError: a port is out of range or given twice, a heap is not a size, a property has no
+            value, a way is unknown.
     """
 
     data_dir: Path
@@ -67,6 +70,7 @@ class ServerSettings:
     kafka_heap: str = "512m"
     cassandra_heap: str = "1g"
     registry_heap: str = "384m"
+    kafka_properties: str = ""
     way: str = ""
 
     def __post_init__(self) -> None:
@@ -85,8 +89,17 @@ class ServerSettings:
                 raise ConfigError(
                     f"{name} must be a size such as 512m or 2g, not {getattr(self, name)!r}"
                 )
+        if any("=" not in line for line in self.kafka_lines):
+            raise ConfigError(
+                f"kafka_properties must be name=value;name=value, not {self.kafka_properties!r}"
+            )
         if self.way not in ("", *WayName):
             raise ConfigError(f"way must be one of {', '.join(WayName)}, not {self.way!r}")
+
+    @property
+    def kafka_lines(self) -> list[str]:
+        """`kafka_properties` as lines of a properties file."""
+        return [line.strip() for line in self.kafka_properties.split(";") if line.strip()]
 
     def folder(self, server: Server) -> Path:
         """Where that server keeps its data, configuration and log."""

@@ -113,6 +113,10 @@ def up(
         str | None,
         _setting("registry_heap", f"The registry's Java heap, {_default('registry_heap')}."),
     ] = None,
+    kafka_properties: Annotated[
+        str | None,
+        _setting("kafka_properties", "More of Kafka's configuration: name=value;name=value."),
+    ] = None,
     way: Annotated[
         str | None,
         _setting("way", "containers or processes; by default containers if Docker answers."),
@@ -140,6 +144,7 @@ def up(
             kafka_heap=kafka_heap,
             cassandra_heap=cassandra_heap,
             registry_heap=registry_heap,
+            kafka_properties=kafka_properties,
             way=way,
         )
         servers = _wanted(only, registry=registry)

@@ -2,16 +2,13 @@
 
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from tests.support.brokers import PARTITIONS, Broker
 from tests.support.eventually import eventually
-from tests.support.listening import Heard, Member
 
-from taskstream.broker.failures import OffsetLost, QueueFull, RecordTooLarge, UnknownTopic
-from taskstream.broker.group import Assigned
+from taskstream.broker.failures import QueueFull, RecordTooLarge, UnknownTopic
 from taskstream.broker.sender import Ack, Sender
 from taskstream.broker.tail import Tail, read_to_end
 from taskstream.broker.topics import TopicSpec
@@ -25,7 +22,7 @@ def test_a_record_arrives_as_it_was_sent(broker: Broker) -> None:
     headers: list[Header] = [("ts-task", b"charge"), ("twice", b"1"), ("twice", b"2"), ("n", None)]
     before = time.time()
 
-    (ack,) = _send(broker, [(b"o-17", b"value")], headers)
+    (ack,) = broker.send([(b"o-17", b"value")], headers)
 
     (record,) = read_to_end(broker.settings, broker.topic)
     assert (record.topic, record.partition, record.offset) == (broker.topic, *ack)
@@ -38,14 +35,14 @@ def test_a_key_goes_to_the_partition_that_routing_computes(broker: Broker) -> No
     """So a delayed task comes home to where a direct publish goes."""
     keys = [f"key-{number}".encode() for number in range(200)]
 
-    acks = _send(broker, [(key, b"") for key in keys])
+    acks = broker.send([(key, b"") for key in keys])
 
     assert [ack.partition for ack in acks] == [partition_for(key, PARTITIONS) for key in keys]
 
 
 def test_a_partition_can_be_chosen(broker: Broker) -> None:
     """A hand-off goes to exactly the partition of its home, whatever the key."""
-    acks = _send(broker, [(b"a", b""), (b"b", b""), (b"c", b"")], partition=2)
+    acks = broker.send([(b"a", b""), (b"b", b""), (b"c", b"")], partition=2)
 
     assert [ack.partition for ack in acks] == [2, 2, 2]
 
@@ -155,162 +152,9 @@ def test_a_closed_sender_takes_nothing_more(broker: Broker) -> None:
     assert sender.close(5.0) == 0
 
 
-def test_a_member_starts_where_its_group_committed(broker: Broker) -> None:
-    """Offset and metadata come with the assignment, and reading goes on from there."""
-    _send(broker, [(b"k", b"%d" % number) for number in range(5)], partition=1)
-    place = Place(broker.topic, 1)
-    with Member(broker) as first:
-        first.until(lambda: len(first.records) == 5)
-        first.consumer.commit_now({place: (3, "what is finished above it")}, 10.0)
-
-    with Member(broker) as second:
-        second.until(lambda: len(second.records) == 2)
-
-    assert [record.offset for record in second.records] == [3, 4]
-    (assigned,) = [one for one in second.heard.assignments if one.place == place]
-    assert assigned == Assigned(place, 3, "what is finished above it", low=0, high=5)
-
-
-def test_a_commit_is_answered_in_take(broker: Broker) -> None:
-    """From any thread, and the listener hears it in the thread that takes."""
-    place = Place(broker.topic, 0)
-    with Member(broker) as member:
-        member.until(lambda: len(member.heard.assignments) == PARTITIONS)
-        thread = threading.Thread(target=member.consumer.commit, args=({place: (0, "m" * 4000)},))
-        thread.start()
-        thread.join()
-        member.consumer.commit({Place(broker.topic, 77): (0, "not ours, so never sent")})
-        member.until(lambda: bool(member.heard.commits))
-        member.turn()
-
-    assert member.heard.commits == [(None, {place: 0})]
-    assert broker.topics.committed(broker.group, broker.topic)[place] == 0
-
-
-def test_a_paused_partition_is_silent_and_goes_on_where_it_stopped(broker: Broker) -> None:
-    """Nothing is lost and nothing comes twice, however often it is paused and resumed."""
-    _send(broker, [(b"k", b"%d" % number) for number in range(300)], partition=1)
-    _send(broker, [(b"k", b"") for _ in range(20)], partition=2)
-    held = Place(broker.topic, 1)
-    with Member(broker) as member:
-        member.until(lambda: any(record.partition == 1 for record in member.records))
-        for _ in range(5):
-            member.consumer.pause([held])
-            member.consumer.pause([held, Place("not-ours", 0)])
-            before = _offsets(member, 1)
-            member.turn()
-            assert _offsets(member, 1) == before
-            member.consumer.resume([held])
-            member.consumer.resume([held])
-            member.until(lambda: len(_offsets(member, 1)) in (len(before) + 1, 300))  # noqa: B023
-            member.turn(limit=10)
-        member.until(lambda: len(member.records) == 320)
-
-    assert _offsets(member, 1) == list(range(300))
-    assert _offsets(member, 2) == list(range(20))
-
-
-def test_take_returns_no_more_than_its_limit(broker: Broker) -> None:
-    """However much is there; the rest comes next."""
-    _send(broker, [(str(number).encode(), b"") for number in range(100)])
-    with Member(broker) as member:
-        while len(member.records) < 100:
-            assert len(member.turn(limit=7, timeout=1.0)) <= 7
-
-    assert len({(record.partition, record.offset) for record in member.records}) == 100
-
-
-def test_take_waits_for_the_first_record_only(broker: Broker) -> None:
-    """One record is handed out at once, though more were asked for."""
-    with Member(broker) as member:
-        member.until(lambda: len(member.heard.assignments) == PARTITIONS)
-        _send(broker, [(b"k", b"")])
-        started = time.monotonic()
-        member.turn(limit=1000, timeout=20.0)
-
-    assert len(member.records) == 1
-    assert time.monotonic() - started < 10.0
-
-
-def test_partitions_move_to_a_second_member(broker: Broker) -> None:
-    """The first may commit while it gives them up, and the second starts exactly there."""
-    _send(broker, [(str(number).encode(), b"") for number in range(200)])
-    heard = Heard()
-    with Member(broker, heard) as first:
-
-        def commit(places: Sequence[Place]) -> None:
-            done = {place: len(_offsets(first, place.partition)) for place in places}
-            first.consumer.commit_now({place: (done[place], "moved") for place in places}, 10.0)
-
-        heard.on_revoked = commit
-        first.until(lambda: len(first.records) == 200)
-        with Member(broker) as second:
-            first.until(lambda: second.turn(timeout=0.0) != [] or bool(second.heard.assignments))
-            moved = {one.place for one in second.heard.assignments}
-            _send(broker, [(str(number).encode(), b"") for number in range(200)])
-            for member in (first, second):
-                member.turn()
-            first.until(
-                lambda: (
-                    second.turn(timeout=0.0) is None
-                    or len(first.records) + len(second.records) == 400
-                )
-            )
-            heard.on_revoked = None
-
-    assert moved == set(heard.revocations)
-    assert {one.metadata for one in second.heard.assignments} == {"moved"}
-    both = first.records + second.records
-    assert len({(record.partition, record.offset) for record in both}) == 400
-    assert not heard.losses
-
-
-def test_a_listeners_error_comes_out_of_take(broker: Broker) -> None:
-    """As it is; the records that came along with it come again."""
-
-    def fail(_: Sequence[Assigned]) -> None:
-        raise LookupError("the worker's own")
-
-    _send(broker, [(b"k", b"")])
-    with Member(broker, Heard(on_assigned=fail)) as member:
-        with pytest.raises(LookupError, match="the worker's own"):
-            member.until(lambda: len(member.records) == 1)
-        member.until(lambda: len(member.records) == 1)
-
-
-def test_an_offset_beyond_the_end_is_loud(broker: Broker) -> None:
-    """The partition does not start, the others do; `start` is the way on."""
-    lost = Place(broker.topic, 3)
-    _send(broker, [(b"k", b"")], partition=3)
-    _send(broker, [(b"k", b"")], partition=0)
-    broker.topics.commit(broker.group, {lost: 99})
-    with Member(broker) as member:
-        member.until(lambda: bool(member.heard.failures))
-        member.until(lambda: len(member.records) == 1)
-        ((error, fatal),) = member.heard.failures
-        assert isinstance(error, OffsetLost)
-        assert not fatal
-        assert f"{lost} up to offset 99" in str(error)
-        assert lost in member.consumer.assignment
-        member.consumer.start(lost, 0)
-        member.until(lambda: len(member.records) == 2)
-
-    assert _offsets(member, 3) == [0]
-
-
-def test_watermarks_know_the_end(broker: Broker) -> None:
-    """After a fetch they are those of the broker."""
-    _send(broker, [(b"k", b"") for _ in range(3)], partition=0)
-    with Member(broker) as member:
-        member.until(lambda: len(member.records) == 3)
-
-        assert member.consumer.watermarks()[Place(broker.topic, 0)] == (0, 3)
-        assert set(member.consumer.watermarks()) == set(broker.places)
-
-
 def test_lag_counts_what_the_group_has_not_committed(broker: Broker) -> None:
     """Per partition, from fresh ends."""
-    _send(broker, [(b"k", b"") for _ in range(5)], partition=1)
+    broker.send([(b"k", b"") for _ in range(5)], partition=1)
     broker.topics.commit(broker.group, {Place(broker.topic, 1): 2})
 
     lag = broker.topics.lag(broker.group, broker.topic)
@@ -320,7 +164,7 @@ def test_lag_counts_what_the_group_has_not_committed(broker: Broker) -> None:
 
 def test_starting_offsets_are_committed_once(broker: Broker) -> None:
     """At the begin or the end, and never over what a group has committed."""
-    _send(broker, [(b"k", b"") for _ in range(5)], partition=1)
+    broker.send([(b"k", b"") for _ in range(5)], partition=1)
     other, end = f"{broker.group}.other", f"{broker.group}.end"
 
     assert broker.topics.commit_start(other, broker.topic) == dict.fromkeys(broker.places, 0)
@@ -348,7 +192,7 @@ def test_read_to_end_reads_all_and_ends(broker: Broker) -> None:
     """An empty topic too; partitions each in order."""
     empty = f"{broker.topic}-empty"
     broker.create(empty)
-    _send(broker, [(str(number).encode(), b"") for number in range(500)])
+    broker.send([(str(number).encode(), b"") for number in range(500)])
 
     records = read_to_end(broker.settings, broker.topic)
 
@@ -361,11 +205,11 @@ def test_read_to_end_reads_all_and_ends(broker: Broker) -> None:
 
 def test_a_tail_misses_nothing_after_it_was_made(broker: Broker) -> None:
     """Its start is settled at once, though it reads only later; what stood there before is not read."""
-    _send(broker, [(b"k", b"before")], partition=1)
+    broker.send([(b"k", b"before")], partition=1)
     with Tail(broker.settings, broker.topic, partitions=[1]) as tail:
         assert tail.position == {1: 1}
-        _send(broker, [(b"k", b"after")], partition=1)
-        _send(broker, [(b"k", b"elsewhere")], partition=2)
+        broker.send([(b"k", b"after")], partition=1)
+        broker.send([(b"k", b"elsewhere")], partition=2)
         taken = eventually(lambda: tail.take(10, 1.0))
 
         assert [record.value for record in taken] == [b"after"]
@@ -374,7 +218,7 @@ def test_a_tail_misses_nothing_after_it_was_made(broker: Broker) -> None:
 
 def test_a_tail_starts_at_offsets(broker: Broker) -> None:
     """Given by partition."""
-    _send(broker, [(b"k", b"%d" % number) for number in range(5)], partition=0)
+    broker.send([(b"k", b"%d" % number) for number in range(5)], partition=0)
     with Tail(broker.settings, broker.topic, {0: 3}, partitions=[0]) as tail:
         taken = eventually(lambda: tail.take(10, 1.0))
 
@@ -383,11 +227,11 @@ def test_a_tail_starts_at_offsets(broker: Broker) -> None:
 
 def test_a_tail_starts_at_a_time(broker: Broker) -> None:
     """What is older is not read, whether or not the broker can look it up."""
-    _send(broker, [(b"k", b"old")], partition=0)
+    broker.send([(b"k", b"old")], partition=0)
     (old,) = read_to_end(broker.settings, broker.topic)
     since = old.timestamp + 0.001
     eventually(lambda: time.time() > since + 0.002)
-    _send(broker, [(b"k", b"new")], partition=0)
+    broker.send([(b"k", b"new")], partition=0)
     with Tail(broker.settings, broker.topic, since) as tail:
         taken = eventually(lambda: tail.take(10, 1.0))
 
@@ -397,7 +241,7 @@ def test_a_tail_starts_at_a_time(broker: Broker) -> None:
 def test_two_tails_see_the_same(broker: Broker) -> None:
     """Reading without a group takes nothing from anybody."""
     with Tail(broker.settings, broker.topic) as one, Tail(broker.settings, broker.topic) as two:
-        _send(broker, [(b"k", b"v")])
+        broker.send([(b"k", b"v")])
 
         assert [r.value for r in eventually(lambda: one.take(10, 1.0))] == [b"v"]
         assert [r.value for r in eventually(lambda: two.take(10, 1.0))] == [b"v"]
@@ -420,29 +264,3 @@ def test_a_missing_topic_is_an_error_that_says_so(broker: Broker) -> None:
         Tail(broker.settings, missing)
     assert missing not in broker.topics.names()
     sender.close(5.0)
-
-
-def _send(
-    broker: Broker,
-    records: Sequence[tuple[bytes | None, bytes]],
-    headers: Sequence[Header] = (),
-    partition: int = -1,
-) -> list[Ack]:
-    """Sends these, waits for all, and gives their places in order."""
-    outcomes: dict[int, Ack | None] = {}
-    sender = Sender(broker.settings, client_id="test-send")
-    for number, (key, value) in enumerate(records):
-
-        def report(ack: Ack | None, error: BrokerError | None, number: int = number) -> None:
-            outcomes[number] = ack
-
-        sender.send(
-            broker.topic, value, key=key, headers=headers, on_done=report, partition=partition
-        )
-    assert sender.close(30.0) == 0
-    acks = [outcomes[number] for number in range(len(records))]
-    return [ack for ack in acks if ack is not None]
-
-
-def _offsets(member: Member, partition: int) -> list[int]:
-    return [record.offset for record in member.records if record.partition == partition]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from tests.support.servers import settings_on_free_ports
+from tests.support.servers import needs_program, settings_on_free_ports
 
 from taskstream.core.errors import ServerError
 from taskstream.infra.catalogue import HOST, Server
@@ -22,7 +22,6 @@ from taskstream.infra.containers import docker_answers
 from taskstream.infra.faults import ServerHandle
 from taskstream.infra.lifecycle import down, status, up
 from taskstream.infra.settings import ServerSettings
-from taskstream.infra.software import software_folder
 from taskstream.infra.state import running
 
 _COMMAND = """
@@ -40,12 +39,6 @@ def settings(tmp_path: Path) -> Iterator[ServerSettings]:
     settings = settings_on_free_ports(tmp_path / "data", way="processes")
     yield settings
     down(settings, wipe=True)
-
-
-def _needs(server: Server, settings: ServerSettings) -> None:
-    """Skips where that server's program is not in the cache: this is no test of the network."""
-    if not software_folder(server, settings.cache_dir).is_dir() and not os.environ.get("CI"):
-        pytest.skip(f"NO {server.upper()} IN THE CACHE: run `taskstream up` once")
 
 
 def _taskstream(settings: ServerSettings, *arguments: str) -> str:
@@ -70,8 +63,8 @@ def _topics(address: str) -> set[str]:
 
 def test_servers_are_started_once_watched_and_keep_their_data(settings: ServerSettings) -> None:
     """Kafka and Jaeger outlive the command that started them, are not started twice, and keep topics."""
-    _needs(Server.KAFKA, settings)
-    _needs(Server.JAEGER, settings)
+    needs_program(Server.KAFKA, settings)
+    needs_program(Server.JAEGER, settings)
 
     first = json.loads(_taskstream(settings, "up", "--only", "kafka,jaeger", "--json"))
     assert [one["server"] for one in first] == ["kafka", "jaeger"]
@@ -114,7 +107,7 @@ def test_servers_are_started_once_watched_and_keep_their_data(settings: ServerSe
 
 def test_a_halted_server_is_unhealthy_until_it_goes_on(settings: ServerSettings) -> None:
     """SIGSTOP leaves the port open, and still the server counts as unhealthy; it can be stopped too."""
-    _needs(Server.JAEGER, settings)
+    needs_program(Server.JAEGER, settings)
     up(settings, [Server.JAEGER])
     handle = ServerHandle(Server.JAEGER, settings.data_dir)
 
@@ -132,7 +125,7 @@ def test_a_halted_server_is_unhealthy_until_it_goes_on(settings: ServerSettings)
 
 def test_a_taken_port_is_named_with_its_option(settings: ServerSettings) -> None:
     """Where somebody holds the port, one line names it and the option, and nothing is started."""
-    _needs(Server.JAEGER, settings)
+    needs_program(Server.JAEGER, settings)
     with socket.socket() as other:
         other.bind((HOST, settings.otlp_port))
         other.listen()
@@ -156,7 +149,7 @@ def test_a_missing_java_is_named(
 
 def test_a_server_that_dies_at_its_start_is_told_with_its_log(settings: ServerSettings) -> None:
     """A data directory of another node kills Kafka at its start: one line says why, and which log to read."""
-    _needs(Server.KAFKA, settings)
+    needs_program(Server.KAFKA, settings)
     data = settings.folder(Server.KAFKA) / "data"
     data.mkdir(parents=True)
     (data / "meta.properties").write_text(

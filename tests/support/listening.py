@@ -45,9 +45,17 @@ class Heard:
 
 
 class Member:
-    """A group member that a test drives by hand."""
+    """A group member that a test drives by hand.
 
-    def __init__(self, broker: Broker, heard: Heard | None = None) -> None:
+    Args:
+        broker: whose topic and group it takes.
+        heard: what it is told.
+        instance_id: its name, for a static member.
+    """
+
+    def __init__(
+        self, broker: Broker, heard: Heard | None = None, *, instance_id: str | None = None
+    ) -> None:
         self.heard = heard or Heard()
         self.records: list[Record] = []
         self.consumer = GroupConsumer(
@@ -56,6 +64,7 @@ class Member:
             topics=[broker.topic],
             client_id="test-member",
             listener=self.heard,
+            instance_id=instance_id,
         )
 
     def __enter__(self) -> Self:

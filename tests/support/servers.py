@@ -24,6 +24,7 @@ from taskstream.infra.faults import ServerHandle
 from taskstream.infra.lifecycle import down, up
 from taskstream.infra.probes import ailment
 from taskstream.infra.settings import PORTS, ServerSettings, data_home
+from taskstream.infra.software import software_folder
 from taskstream.infra.state import Record, client_settings, running
 from tests.support.eventually import eventually
 
@@ -172,6 +173,12 @@ def settings_on_free_ports(data_dir: Path, **given: Any) -> ServerSettings:
     names = [name for ports in PORTS.values() for name in ports]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     return ServerSettings.from_environment(os.environ, data_dir=data_dir, **{**ports, **given})
+
+
+def needs_program(server: Server, settings: ServerSettings) -> None:
+    """Skips where that server's program is not in the cache: this is no test of the network."""
+    if not software_folder(server, settings.cache_dir).is_dir() and not os.environ.get("CI"):
+        pytest.skip(f"NO {server.upper()} IN THE CACHE: run `taskstream up` once")
 
 
 def free_ports(count: int) -> Sequence[int]:

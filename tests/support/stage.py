@@ -1,5 +1,6 @@
 """A stage for scenarios: a fresh app on the real servers, and workers as processes of their own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,28 +182,31 @@ def _state(rows: list[Row]) -> State:
 @pytest.fixture
 def stage(kafka: str, cassandra: str, servers: Servers, tmp_path: Path) -> Iterator[Stage]:
     """A fresh app on the real servers; its workers, topics and keyspace go away with the test."""
-    name = f"t{uuid.uuid4().hex[:10]}"
-    environment = {
-        NAME: name,
-        JOURNAL: str(tmp_path / "journal"),
-        "TASKSTREAM_BOOTSTRAP_SERVERS": kafka,
-        "TASKSTREAM_CASSANDRA_HOSTS": cassandra,
-        "TASKSTREAM_KEYSPACE": name,
-        "TASKSTREAM_OTLP_ENDPOINT": servers.settings.get("otlp_endpoint", ""),
-        "TASKSTREAM_PARTITIONS": "4",
-        "TASKSTREAM_UNKNOWN_GRACE": "30",
-    }
-    app = build(
-        name,
+    with staged(
+        tmp_path,
         bootstrap_servers=kafka,
         cassandra_hosts=cassandra,
-        keyspace=name,
-        otlp_endpoint=environment["TASKSTREAM_OTLP_ENDPOINT"],
-        partitions=4,
-        unknown_grace=30.0,
-    )
+        otlp_endpoint=servers.settings.get("otlp_endpoint", ""),
+    ) as stage:
+        yield stage
+
+
+@contextmanager
+def staged(directory: Path, **settings: Any) -> Iterator[Stage]:
+    """A fresh app with these settings, its workers being given the same by their environment."""
+    name = f"t{uuid.uuid4().hex[:10]}"
+    settings = {"keyspace": name, "partitions": 4, "unknown_grace": 30.0, **settings}
+    environment = {
+        NAME: name,
+        JOURNAL: str(directory / "journal"),
+        **{
+            f"TASKSTREAM_{setting.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for setting, value in settings.items()
+        },
+    }
+    app = build(name, **settings)
     init(app)
-    stage = Stage(app, tmp_path, environment)
+    stage = Stage(app, directory, environment)
     try:
         yield stage
     finally:
@@ -212,4 +216,4 @@ def stage(kafka: str, cassandra: str, servers: Servers, tmp_path: Path) -> Itera
         with Topics(app.settings) as topics:
             topics.delete([topic for topic in topics.names() if topic.startswith(f"{name}.")])
         app.close()
-        drop_keyspace(cassandra, name)
+        drop_keyspace(app.settings.cassandra_hosts, name)

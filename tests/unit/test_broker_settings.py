@@ -65,6 +65,26 @@ def test_the_classic_protocol_moves_partitions_one_by_one() -> None:
         consumer_options(eager, "k", group="g", client_id="c")
 
 
+def test_the_protocol_is_the_callers_unless_the_user_names_one() -> None:
+    """What was found out about the brokers gives way to what was asked for."""
+    chosen = consumer_options(SETTINGS, "k", group="g", client_id="c", protocol="classic")
+    assert chosen["group.protocol"] == "classic"
+    assert chosen["partition.assignment.strategy"] == "cooperative-sticky"
+
+    asked = Settings(kafka={"group.protocol": "consumer"})
+    options = consumer_options(asked, "k", group="g", client_id="c", protocol="classic")
+    assert options["group.protocol"] == "consumer"
+    assert "partition.assignment.strategy" not in options
+
+
+def test_options_of_the_classic_protocol_need_its_name() -> None:
+    """The new one leaves them to the brokers; the error says both ways out."""
+    settings = Settings(kafka={"session.timeout.ms": 6000})
+
+    with pytest.raises(ConfigError, match=r'session\.timeout\.ms.*"group\.protocol": "classic"'):
+        consumer_options(settings, "k", group="g", client_id="c")
+
+
 def test_a_reader_joins_no_group() -> None:
     """What the members are told about their group is not passed to it."""
     settings = Settings(kafka={"group.protocol": "consumer", "group.instance.id": "i"})

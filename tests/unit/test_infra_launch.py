@@ -75,6 +75,16 @@ def test_kafka_is_formatted_once_with_the_given_cluster_id(tmp_path: Path) -> No
     assert preparation.done.name == "meta.properties"
 
 
+def test_more_properties_of_kafka_come_last(tmp_path: Path) -> None:
+    """Of two lines with one name Kafka takes the last, so that any of ours can be replaced."""
+    settings = ServerSettings.from_environment(
+        {}, data_dir=tmp_path, kafka_properties="min.insync.replicas=2; a.b=c,d"
+    )
+    launch = plan(Server.KAFKA, settings, software=tmp_path, java="java", cluster_id="an-id")
+    (text,) = launch.files.values()
+    assert text.splitlines()[-2:] == ["min.insync.replicas=2", "a.b=c,d"]
+
+
 def test_jaeger_does_not_trace_itself(tmp_path: Path) -> None:
     """Its own spans would stand among the user's."""
     assert _plan(Server.JAEGER, tmp_path).environment == {"OTEL_TRACES_SAMPLER": "always_off"}

@@ -48,6 +48,7 @@ def test_folders_follow_the_desktop_conventions() -> None:
         ({"jaeger_port": 70000}, "jaeger_port must be a port"),
         ({"kafka_port": 7, "registry_port": 7}, "registry_port and kafka_port are both 7"),
         ({"kafka_heap": "512"}, "kafka_heap must be a size"),
+        ({"kafka_properties": "no.value"}, "kafka_properties must be name=value"),
         ({"way": "magic"}, "way must be one of containers, processes"),
     ],
 )
