@@ -25,6 +25,7 @@ from taskstream.broker.sender import Ack, Sender
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import HEADER_ROOM_BYTES, Death, Place, bury, read
 from taskstream.core.errors import BrokerError, Undecodable
+from taskstream.core.faultpoints import AFTER_MOVE, BEFORE_MOVE, fault_point
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs
@@ -180,6 +181,7 @@ class Scheduler:
         def done(_ack: Ack | None, error: BrokerError | None) -> None:
             self._moved.append(_Moved(waiting, error))
 
+        fault_point(BEFORE_MOVE)
         try:
             self._sender.send(
                 move.topic,
@@ -208,6 +210,7 @@ class Scheduler:
                     moved.waiting.refused = str(moved.error)  # trying the same again would not help
                 self._again.append((self._clock.monotonic() + SEND_AGAIN, moved.waiting))
                 continue
+            fault_point(AFTER_MOVE)
             partition = self._partitions.get(Place(record.topic, record.partition))
             if partition is not None and partition.epoch == moved.waiting.epoch:
                 partition.tracker.finish(record.offset)

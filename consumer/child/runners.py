@@ -21,6 +21,7 @@ from taskstream.app.hooks import Observed
 from taskstream.consumer.child.attempt import Attempt
 from taskstream.consumer.verdict import Timeout
 from taskstream.core.clock import Clock
+from taskstream.core.faultpoints import BEFORE_RUN, fault_point
 from taskstream.observability import logs
 
 Ended = Callable[[Attempt, Any, BaseException | None], None]
@@ -61,6 +62,7 @@ class Running:
 
     def begin(self, attempt: Attempt) -> None:
         """Notes that an attempt starts now."""
+        fault_point(BEFORE_RUN)
         assert attempt.task is not None
         attempt.started = self._clock.now()
         self._attempts[attempt.given.number] = attempt

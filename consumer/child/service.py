@@ -31,6 +31,7 @@ from taskstream.consumer.pipe import (
 from taskstream.consumer.verdict import Dead, text_of
 from taskstream.core.clock import Clock
 from taskstream.core.errors import BrokerError, SchemaConflict, SchemaError, StoreError
+from taskstream.core.faultpoints import AFTER_RUN, AFTER_WRITE, fault_point
 from taskstream.observability import logs, tracing
 from taskstream.results.batching import Batcher
 from taskstream.results.row import Row
@@ -227,6 +228,7 @@ class Service:
     # Judge and record
 
     def _ended(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
+        fault_point(AFTER_RUN)
         assert attempt.task is not None
         try:
             prefix = self._prefix(attempt) if error is None else b""
@@ -263,6 +265,7 @@ class Service:
         self._batcher.add([(row, (attempt, row))])
 
     def _stored(self, stored: list[tuple[Attempt, Row]]) -> None:
+        fault_point(AFTER_WRITE)
         for attempt, _ in stored:
             assert attempt.write_span is not None
             attempt.write_span.finish(len(stored))

@@ -16,6 +16,7 @@ from taskstream.consumer.parent.partitions import Partition
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError
+from taskstream.core.faultpoints import AFTER_COMMIT, BEFORE_COMMIT, fault_point
 from taskstream.observability import logs
 
 COMMIT_EVERY = 0.25
@@ -143,6 +144,7 @@ class Ownership:
                     offsets[place] = commit
             if not offsets:
                 continue
+            fault_point(BEFORE_COMMIT)
             try:
                 intake.commit(offsets)
             except BrokerError as error:
@@ -155,6 +157,8 @@ class Ownership:
                 "a commit failed; it is repeated",
                 places=",".join(map(str, offsets)), error=str(error),
             )  # fmt: skip
+        else:
+            fault_point(AFTER_COMMIT)
         freed: list[Entry] = []
         for place in offsets:
             partition = self._partitions.get(place)

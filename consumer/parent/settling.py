@@ -17,6 +17,7 @@ from taskstream.consumer.pipe import Judged, Reply
 from taskstream.consumer.verdict import Dead, Done
 from taskstream.core.clock import Clock
 from taskstream.core.errors import BrokerError
+from taskstream.core.faultpoints import AFTER_HANDOFF, BEFORE_HANDOFF, fault_point
 from taskstream.observability import logs, table
 from taskstream.observability.metrics import Metrics
 
@@ -88,6 +89,7 @@ class Settling:
         """Hears the outcome of a hand-off: finished, or tried again."""
         self._under_way -= 1
         if error is None:
+            fault_point(AFTER_HANDOFF)
             self._finish(entry)
             return
         _log.warning(
@@ -107,6 +109,7 @@ class Settling:
     def _hand_off(self, entry: Entry, judged: Judged) -> None:
         partition = self._ownership.current(entry)
         assert partition is not None
+        fault_point(BEFORE_HANDOFF)
         self._under_way += 1
         self._handoff.carry_out(entry, judged, group=partition.intake.group, now=self._clock.now())
 

@@ -1,0 +1,81 @@
+"""Named points between two steps of a promise, where a test lets a process die or stand still.
+
+Outside tests a point is one look at a variable that is None. A test names a directory in
+`TASKSTREAM_FAULTS`, in the environment of the worker. While a file with a point's name lies there, the
+next process that comes by takes it away and does to itself what the file says: `kill` (SIGKILL) or
+`stop` (SIGSTOP; it goes on from there after a SIGCONT). So each file strikes one process, once, and
+what it leaves behind, `<point>.<pid>`, says which one and when.
+
+Here, at the bottom, because parent, child and scheduler have nothing else in common that knows no I/O.
+"""
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+VARIABLE: Final = "TASKSTREAM_FAULTS"
+"""Names the directory; empty or unset turns every point off, which is read once at the start."""
+
+BEFORE_RUN: Final = "child.before-run"
+"""Decoded, and about to start."""
+
+AFTER_RUN: Final = "child.after-run"
+"""The task has returned or raised; its row is not on its way yet."""
+
+AFTER_WRITE: Final = "child.after-write"
+"""Its row is stored; the parent doesn't know yet."""
+
+BEFORE_HANDOFF: Final = "parent.before-handoff"
+"""The parent knows, and has not produced the retry or dead letter."""
+
+AFTER_HANDOFF: Final = "parent.after-handoff"
+"""Kafka has acknowledged the retry or dead letter; its offset is not finished."""
+
+BEFORE_COMMIT: Final = "parent.before-commit"
+"""Offsets are about to be committed."""
+
+AFTER_COMMIT: Final = "parent.after-commit"
+"""Kafka has acknowledged a commit."""
+
+BEFORE_MOVE: Final = "scheduler.before-move"
+"""A record is about to leave its delay topic."""
+
+AFTER_MOVE: Final = "scheduler.after-move"
+"""Kafka has acknowledged its next stop; its offset is not finished."""
+
+POINTS: Final = (
+    BEFORE_RUN,
+    AFTER_RUN,
+    AFTER_WRITE,
+    BEFORE_HANDOFF,
+    AFTER_HANDOFF,
+    BEFORE_COMMIT,
+    AFTER_COMMIT,
+    BEFORE_MOVE,
+    AFTER_MOVE,
+)
+"""All of them, in the order in which a task passes them."""
+
+_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+_directory = Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
+
+
+def fault_point(name: str) -> None:
+    """Does nothing, unless a test has laid a fault at this point.
+
+    Raises:
+        KeyError: the test's file says neither `kill` nor `stop`.
+    """
+    if _directory is not None:
+        _meet(name, _directory)
+
+
+def _meet(name: str, directory: Path) -> None:
+    taken = directory / f"{name}.{os.getpid()}"
+    # Of all processes that come by at once only one can rename the file.
+    with suppress(FileNotFoundError):
+        (directory / name).rename(taken)
+        os.kill(os.getpid(), _SIGNALS[taken.read_text().strip()])
