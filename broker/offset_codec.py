@@ -2,15 +2,18 @@
 
 Layout, before base64: a version byte, then varints (LEB128): position and horizon as distances from
 the watermark, the count of unfinished offsets, and each of them as the distance from the one before.
-The body is deflated where that is shorter; the version byte says so.
+Where somebody else holds some of them, those follow by holder: the count of holders, then for each the
+length of its name, the name's bytes, since when in microseconds, the count of its offsets, and each of
+them as the distance from the one before, the first one from the watermark. The body is deflated where
+that is shorter; the version byte says which of the four it is.
 """
 
 import base64
 import binascii
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from taskstream.broker.offsets import Progress
+from taskstream.broker.offsets import Held, Progress
 from taskstream.core.errors import BrokerError
 
 LIMIT_BYTES = 4096
@@ -19,7 +22,7 @@ LIMIT_BYTES = 4096
 FULL_BYTES = 3072
 """What a full window of a thousand scattered offsets stays below, long before the limit."""
 
-_PLAIN, _DEFLATED = 1, 2
+_PLAIN, _DEFLATED, _HELD_PLAIN, _HELD_DEFLATED = 1, 2, 3, 4
 
 
 def encode(progress: Progress) -> str:
@@ -31,14 +34,13 @@ def encode(progress: Progress) -> str:
     body = bytearray()
     _append(body, progress.position - progress.watermark)
     _append(body, max(0, progress.horizon - progress.watermark))
-    _append(body, len(progress.unfinished))
-    previous = progress.watermark
-    for offset in progress.unfinished:
-        _append(body, offset - previous)
-        previous = offset
-    deflated = zlib.compress(bytes(body), 1) if len(body) > 64 else bytes(body)
-    smaller = len(deflated) < len(body)
-    raw = bytes([_DEFLATED]) + deflated if smaller else bytes([_PLAIN]) + bytes(body)
+    _append_offsets(body, progress.watermark, progress.unfinished)
+    plain, deflated = (_PLAIN, _DEFLATED) if not progress.held else (_HELD_PLAIN, _HELD_DEFLATED)
+    if progress.held:
+        _append_held(body, progress)
+    packed = zlib.compress(bytes(body), 1) if len(body) > 64 else bytes(body)
+    smaller = len(packed) < len(body)
+    raw = bytes([deflated]) + packed if smaller else bytes([plain]) + bytes(body)
     text = base64.b64encode(raw).decode()
     if len(text) > LIMIT_BYTES:
         raise BrokerError(
@@ -57,21 +59,38 @@ def decode(watermark: int, metadata: str) -> Progress | None:
     try:
         raw = base64.b64decode(metadata, validate=True)
         version, body = raw[0], raw[1:]
-        if version == _DEFLATED:
+        if version in (_DEFLATED, _HELD_DEFLATED):
             body = zlib.decompress(body)
-        elif version != _PLAIN:
+        elif version not in (_PLAIN, _HELD_PLAIN):
             return None
-        numbers = _varints(body)
-        position = watermark + next(numbers)
-        horizon = watermark + next(numbers)
-        unfinished = []
-        offset = watermark
-        for _ in range(next(numbers)):
-            offset += next(numbers)
-            unfinished.append(offset)
-    except (binascii.Error, ValueError, IndexError, StopIteration, zlib.error):
+        reader = _Reader(body)
+        position = watermark + reader.number()
+        horizon = watermark + reader.number()
+        unfinished = tuple(reader.offsets(watermark))
+        held = tuple(reader.held(watermark)) if version in (_HELD_PLAIN, _HELD_DEFLATED) else ()
+    except (binascii.Error, ValueError, IndexError, zlib.error):
         return None
-    return Progress(watermark, position, tuple(unfinished), horizon)
+    return Progress(watermark, position, unfinished, horizon, held)
+
+
+def _append_held(body: bytearray, progress: Progress) -> None:
+    holders: dict[tuple[str, int], list[int]] = {}
+    for held in progress.held:
+        holders.setdefault((held.worker, held.since_us), []).append(held.offset)
+    _append(body, len(holders))
+    for (worker, since_us), offsets in holders.items():
+        name = worker.encode()
+        _append(body, len(name))
+        body += name
+        _append(body, since_us)
+        _append_offsets(body, progress.watermark, offsets)
+
+
+def _append_offsets(body: bytearray, previous: int, offsets: Sequence[int]) -> None:
+    _append(body, len(offsets))
+    for offset in offsets:
+        _append(body, offset - previous)
+        previous = offset
 
 
 def _append(body: bytearray, number: int) -> None:
@@ -81,12 +100,36 @@ def _append(body: bytearray, number: int) -> None:
     body.append(number)
 
 
-def _varints(body: bytes) -> Iterator[int]:
-    number = shift = 0
-    for byte in body:
-        number |= (byte & 0x7F) << shift
-        if byte & 0x80:
+class _Reader:
+    """Reads a body from its start on; raises IndexError or ValueError where it is cut or no text."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+
+    def number(self) -> int:
+        number = shift = 0
+        while True:
+            byte = self._body[self._at]
+            self._at += 1
+            number |= (byte & 0x7F) << shift
+            if not byte & 0x80:
+                return number
             shift += 7
-        else:
-            yield number
-            number = shift = 0
+
+    def text(self) -> str:
+        length = self.number()
+        start, self._at = self._at, self._at + length
+        return self._body[start : self._at].decode()
+
+    def offsets(self, previous: int) -> Iterator[int]:
+        for _ in range(self.number()):
+            previous += self.number()
+            yield previous
+
+    def held(self, watermark: int) -> Iterable[Held]:
+        found = []
+        for _ in range(self.number()):
+            worker, since_us = self.text(), self.number()
+            found += [Held(offset, worker, since_us) for offset in self.offsets(watermark)]
+        return sorted(found, key=lambda one: one.offset)

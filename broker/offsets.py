@@ -18,6 +18,22 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """An unfinished record that an earlier owner goes on running: whoever comes later waits for it.
+
+    Args:
+        offset: the record's.
+        worker: who runs it, by the name that stands in its heartbeats.
+        since_us: microseconds since 1970 by that worker's clock: a heartbeat that was written then, or
+            later, and does not tell of the record says that it runs no more.
+    """
+
+    offset: int
+    worker: str
+    since_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """What one commit says of a partition.
 
@@ -26,12 +42,14 @@ class Progress:
         position: one past the last offset delivered, at least `watermark`.
         unfinished: offsets in [watermark, position) that are not finished, ascending.
         horizon: no record at or above it was given out when this was committed.
+        held: those of the unfinished that somebody else runs, by ascending offset.
     """
 
     watermark: int
     position: int
     unfinished: tuple[int, ...] = ()
     horizon: int = 0
+    held: tuple[Held, ...] = ()
 
     @classmethod
     def at(cls, offset: int) -> "Progress":

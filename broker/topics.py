@@ -31,6 +31,9 @@ from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError, ConfigError
 from taskstream.core.settings import Settings
 
+SESSION_TIMEOUT = 45.0
+"""Kafka's default for both group protocols, in seconds."""
+
 _TIMEOUT = 15.0
 _LOOK_AGAIN = 0.02
 
@@ -65,6 +68,25 @@ class TopicReport:
     name: str
     created: bool
     drift: tuple[str, ...] = ()
+
+
+def session_timeout(settings: Settings) -> float:
+    """After how many seconds a group takes a silent member of ours to be gone: the shortest that may be.
+
+    Which group protocol will be spoken is not known before; so it is the member's own option (classic)
+    or the broker's (KIP-848), whichever is shorter. Where the broker doesn't tell, Kafka's default.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+    classic = float(settings.kafka.get("session.timeout.ms", SESSION_TIMEOUT * 1000)) / 1000
+    if settings.embedded:
+        return classic
+    try:
+        with Topics(settings) as topics:
+            return min(classic, topics.broker_session_timeout())
+    except BrokerError:
+        return min(classic, SESSION_TIMEOUT)
 
 
 class Topics:
@@ -154,6 +176,15 @@ class Topics:
                     found.append(f"{name} is {actual}, not {value}")
             drift[spec.name] = tuple(found)
         return drift
+
+    def broker_session_timeout(self) -> float:
+        """What the brokers allow a silent member of a KIP-848 group, in seconds."""
+        found = self._ask("listing brokers", lambda: self._admin.list_topics(timeout=_TIMEOUT))
+        resource = ConfigResource(ResourceType.BROKER, str(next(iter(found.brokers))))
+        answers = self._admin.describe_configs([resource], request_timeout=_TIMEOUT)
+        entries = self._wait(answers[resource], "reading the brokers' configuration")
+        entry = entries.get("group.consumer.session.timeout.ms")
+        return SESSION_TIMEOUT if entry is None else float(entry.value) / 1000
 
     def delete(self, names: Sequence[str]) -> None:
         """Deletes topics with all their records; those that don't exist are passed over."""

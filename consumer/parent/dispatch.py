@@ -1,13 +1,14 @@
 """What was taken in and waits to be given out, and the giving out.
 
 An entry waits in one place at a time: for its due time, for the horizon (in its partition), in its
-lane for its turn or its key, or for a child that it has to itself. Only the lane's wait counts against
+lane for its turn or its key, for a worker that holds it since before a rebalance (with its key, so that
+nothing behind it starts), or for a child that it has to itself. Only the lane's wait counts against
 what the intake may bring: who waits for something else must not keep others from being taken in.
 """
 
 import heapq
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from taskstream.consumer.parent.children import Child, Children
 from taskstream.consumer.parent.intake import Intake
@@ -51,6 +52,7 @@ class Dispatch:
         self._runs_alone = runs_alone
         self._clock = clock
         self._alone: deque[Entry] = deque()
+        self._held: list[Entry] = []
         self._not_yet_due: list[tuple[float, int, Entry]] = []
 
     # Take in
@@ -97,6 +99,8 @@ class Dispatch:
                 partition.beyond.clear()
         dropped += (entry for entry in self._alone if entry.place in places)
         self._alone = deque(entry for entry in self._alone if entry.place not in places)
+        dropped += (entry for entry in self._held if entry.place in places)
+        self._held = [entry for entry in self._held if entry.place not in places]
         dropped += (entry for _, _, entry in self._not_yet_due if entry.place in places)
         self._not_yet_due = [one for one in self._not_yet_due if one[2].place not in places]
         heapq.heapify(self._not_yet_due)
@@ -130,6 +134,25 @@ class Dispatch:
             share = -(-ready // (len(shared) - position))
             self._give(child, self._taken(min(child.room, share)))
 
+    def free_held(self, is_held: Callable[[Entry], bool]) -> None:
+        """Lets those go on that nobody holds any more; the store tells what became of them.
+
+        Args:
+            is_held: whether the entry's holder runs it still.
+        """
+        for entry in [one for one in self._held if not is_held(one)]:
+            self._held.remove(entry)
+            entry.held = None
+            partition = self._ownership.current(entry)
+            if partition is not None:
+                partition.held.pop(entry.record.offset, None)
+            self._lanes.push_again(entry)
+
+    @property
+    def waiting_held(self) -> int:
+        """How many tasks wait for a worker that holds them."""
+        return len(self._held)
+
     @property
     def waiting_alone(self) -> int:
         """How many tasks wait for a child that they have to themselves."""
@@ -145,13 +168,17 @@ class Dispatch:
         return self._lanes.waiting()
 
     def _taken(self, limit: int) -> list[Entry]:
-        """Tasks for a shared child; those that must run alone are put aside."""
-        entries = self._lanes.take(limit)
-        if not self._runs_alone and not self._alone:
-            return entries
+        """Tasks for a shared child; those that must run alone, or are held elsewhere, are put aside."""
         shared = []
-        for entry in entries:
-            if peek(entry.record.headers).task in self._runs_alone and entry.lost <= SUSPECT_ALONE:
+        for entry in self._lanes.take(limit):
+            if entry.held is not None:
+                self._held.append(entry)
+                self._park(entry)
+            elif (
+                self._runs_alone
+                and peek(entry.record.headers).task in self._runs_alone
+                and entry.lost <= SUSPECT_ALONE
+            ):
                 self._alone.append(entry)
                 self._park(entry)
             else:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from taskstream.broker.offsets import Held
 from taskstream.broker.records import Record
 from taskstream.core.envelope import Place
 
@@ -33,7 +34,9 @@ class Entry:
         epoch: which assignment of the partition it belongs to; fences late verdicts.
         lane: its priority's lane.
         lookup: whether the store must be asked before it runs.
+        held: who goes on running it since an earlier assignment; None for nobody.
         lost: how often a child died while holding it.
+        abandoned: whether the child that holds it was told to end it, unrecorded.
         takes_room: whether it still counts among the records that its intake may hold.
         takes_bytes: whether it still counts for the bytes that its intake may hold.
         given_at: when a child got it, seconds since 1970; 0 before.
@@ -45,7 +48,9 @@ class Entry:
     epoch: int
     lane: str
     lookup: bool
+    held: Held | None = None
     lost: int = 0
+    abandoned: bool = False
     takes_room: bool = True
     takes_bytes: bool = True
     given_at: float = 0.0

@@ -15,16 +15,20 @@ import itertools
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Sender
+from taskstream.broker.topics import session_timeout
 from taskstream.consumer.parent import heartbeat
 from taskstream.consumer.parent.children import Child, Children
 from taskstream.consumer.parent.dispatch import Dispatch
+from taskstream.consumer.parent.fence import Fence
 from taskstream.consumer.parent.handoff import HandedOff, Handoff
+from taskstream.consumer.parent.handover import Handover
 from taskstream.consumer.parent.heartbeat import Heartbeat
+from taskstream.consumer.parent.holders import Holders, HoldersHeard
 from taskstream.consumer.parent.intake import (
     Arrived,
     Committed,
@@ -36,7 +40,7 @@ from taskstream.consumer.parent.intake import (
     PartitionsRevoked,
 )
 from taskstream.consumer.parent.lanes import Entry
-from taskstream.consumer.parent.ownership import REVOKE_GRACE, Ownership
+from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.parent.settling import Settling
 from taskstream.consumer.pipe import (
     Dropped,
@@ -69,9 +73,6 @@ CLOSE_WITHIN = 5.0
 
 BEAT_EVERY = 1.0
 """Seconds between two signs of life to the children."""
-
-BEAT_LIMIT = 20.0
-"""Seconds for which a child goes on without one."""
 
 _log = logs.logger(__name__)
 
@@ -112,6 +113,9 @@ class Work:
         intakes: who reads, one for each priority of each queue.
         dispatch: what waits to be given out.
         settling: what follows a verdict.
+        handover: the partitions that are being given up.
+        holders: who goes on running what of our partitions.
+        fence: how long all this may go on without a word from Kafka.
         sender: the worker's producer.
         heartbeat: tells others of this worker.
         flush_traces: sends the spans that are left.
@@ -120,6 +124,9 @@ class Work:
     intakes: Sequence[Intake]
     dispatch: Dispatch
     settling: Settling
+    handover: Handover
+    holders: Holders
+    fence: Fence
     sender: Sender
     heartbeat: Heartbeat
     flush_traces: Callable[[], None]
@@ -136,7 +143,7 @@ class Parent:
     def __init__(self, options: ParentOptions, clock: Clock = SYSTEM_CLOCK) -> None:
         self._options = options
         self._clock = clock
-        self._mailbox: deque[Event | HandedOff] = deque()
+        self._mailbox: deque[Event | HandedOff | HoldersHeard] = deque()
         # A plain flag: a signal handler may find any lock held by the very thread it interrupts.
         self._woken = False
         self._wake_out, self._wake_in = socket.socketpair()
@@ -238,7 +245,6 @@ class Parent:
                 self._children.flush(key.data)
         now = self._clock.monotonic()
         self._begin_drain(now)
-        self._beat(now)
         if self._work is not None:
             self._turn_work(self._work, now)
 
@@ -246,24 +252,28 @@ class Parent:
         while self._mailbox:
             self._react(work, self._mailbox.popleft())
         work.dispatch.wake_due()
+        work.dispatch.free_held(lambda entry: work.holders.holds(entry, now))
         work.settling.hand_off_again(now)
         if not self._stops:
             work.dispatch.give_out()
         self._ownership.hold_full(work.intakes)
         self._ownership.commit(work.intakes, now)
-        self._ownership.answer_revocations(now, self._busy())
+        self._cancel(work.handover.turn(now, list(self._held())))
+        if now - work.heartbeat.silent_since > work.fence.stop_holding_after:
+            self._cancel(self._owed())
+        self._beat(work, now)
         if now >= self._heartbeat_at:
-            self._heartbeat_at = now + heartbeat.EVERY
-            work.heartbeat.beat(self._held(), len(self._children), self._clock.now())
+            self._tell_workers(work.heartbeat)
 
     def _wait(self) -> float:
         """Seconds until something is due by time; what comes from outside ends the wait."""
         now = self._clock.monotonic()
         due = [now + BEAT_EVERY, self._ownership.next_at(now)]
         if self._work is not None:
-            next_due, next_at = self._work.dispatch.next_due, self._work.settling.next_at
+            next_due = self._work.dispatch.next_due
             due += [now + (next_due - self._clock.now())] if next_due is not None else []
-            due += [next_at] if next_at is not None else []
+            for next_at in (self._work.settling.next_at, self._work.handover.next_at):
+                due += [next_at] if next_at is not None else []
         due += [self._drain_until if self._draining else now] if self._stops else []
         return max(0.0, min(due) - now)
 
@@ -332,6 +342,7 @@ class Parent:
                     entry = child.held.pop(judged.number, None)
                     if entry is not None and self._work is not None:
                         self._work.settling.judged(entry, judged)
+                        self._let_go(entry)
             case Pulse():
                 child.pulse = frame
             case Dropped(numbers):
@@ -367,17 +378,42 @@ class Parent:
     def _come_back(self, entries: Sequence[Entry]) -> None:
         """What a child held and has not recorded, as far as anybody here knows."""
         for entry in entries:
-            entry.lookup = True
+            entry.lookup, entry.abandoned = True, False
             if self._work is not None:
                 self._work.dispatch.come_back(entry)
+            self._let_go(entry)
 
-    def _beat(self, now: float) -> None:
+    def _let_go(self, entry: Entry) -> None:
+        """Somebody may wait for a task that was held over a rebalance: its end is told at once."""
+        if self._ownership.current(entry) is None:
+            self._heartbeat_at = 0.0
+
+    def _cancel(self, entries: Collection[Entry]) -> None:
+        """Ends running tasks that are, or may soon be, somebody else's; they come back unrecorded."""
+        numbers = {entry.number for entry in entries if not entry.abandoned}
+        for child in self._children:
+            ours = sorted(numbers & child.held.keys())
+            for number in ours:
+                child.held[number].abandoned = True
+            if ours:
+                self._children.send(child, pack_cancel(ours, record=False))
+
+    def _beat(self, work: Work, now: float) -> None:
         if now < self._beat_at:
             return
         self._beat_at = now + BEAT_EVERY
         for child in self._children:
             if child.ready:
-                self._children.send(child, pack_beat(BEAT_LIMIT))
+                self._children.send(child, pack_beat(work.fence.beat_limit))
+
+    def _tell_workers(self, beats: Heartbeat) -> int:
+        """Sends a heartbeat; returns when it was written, microseconds since 1970."""
+        self._heartbeat_at = self._clock.monotonic() + heartbeat.EVERY
+        return beats.beat(self._held(), self._owed(), len(self._children))
+
+    def _owed(self) -> list[Entry]:
+        """What runs here of partitions that are given up: their next owners wait for it."""
+        return [entry for entry in self._held() if self._ownership.startable(entry) is None]
 
     def _held(self) -> Iterator[Entry]:
         """Everything that a child holds."""
@@ -388,8 +424,10 @@ class Parent:
     def _open(self, hello: Hello) -> Work:
         """The first child has told what the app is: connect to Kafka."""
         settings = Settings(**hello.settings)
-        names = Names(hello.app)
+        names, records = Names(hello.app), Records()
         served = list(_served(hello.queues, self._options))
+        fence = Fence(session_timeout(settings), heartbeat.EVERY)
+        self._ownership.commit_again = fence.commit_again
         flush_traces = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
         sender = Sender(
             settings, client_id=f"{self._options.name}-handoff", room_bytes=HEADER_ROOM_BYTES
@@ -402,7 +440,7 @@ class Parent:
                 group=names.group(queue, priority, self._options.group),
                 client_id=f"{self._options.name}-{queue}.{priority}",
                 tell=self._tell,
-                revoke_wait=REVOKE_GRACE + 5.0,
+                revoke_wait=fence.grace + fence.tell_within + 5.0,
                 clock=self._clock,
             )
             for queue, priority, _ in served
@@ -428,10 +466,16 @@ class Parent:
         beats = Heartbeat(
             sender,
             names,
-            Records(),
-            self._options.name,
-            tuple(dict.fromkeys(queue for queue, _, _ in served)),
-            self._clock.now(),
+            records,
+            worker=self._options.name,
+            queues=tuple(dict.fromkeys(queue for queue, _, _ in served)),
+            clock=self._clock,
+        )
+        handover = Handover(
+            self._ownership, beats, lambda: self._tell_workers(beats), fence, self._clock
+        )
+        holders = Holders(
+            settings, names, records, silence=fence.silence, tell=self._tell, clock=self._clock
         )
         for intake in intakes:
             intake.start()
@@ -440,9 +484,11 @@ class Parent:
             "worker started", worker=self._options.name, app=hello.app,
             lanes=",".join(intake.lane for intake in intakes),
         )  # fmt: skip
-        return Work(intakes, dispatch, settling, sender, beats, flush_traces)
+        return Work(
+            intakes, dispatch, settling, handover, holders, fence, sender, beats, flush_traces
+        )
 
-    def _react(self, work: Work, event: Event | HandedOff) -> None:
+    def _react(self, work: Work, event: Event | HandedOff | HoldersHeard) -> None:
         match event:
             case Arrived(intake, records):
                 self.metrics.counter(table.CONSUMED, topic=intake.topic).inc(len(records))
@@ -457,7 +503,9 @@ class Parent:
                 self._ownership.assign(intake, partitions)
             case PartitionsRevoked(_, places):
                 work.dispatch.drop(set(places))
-                self._ownership.revoke(event)
+                work.handover.revoke(event)
+            case HoldersHeard():
+                work.holders.hear(event)
             case PartitionsLost(_, places):
                 self._lose(work, places)
             case IntakeFailed(intake, error, fatal):
@@ -485,7 +533,10 @@ class Parent:
             partition.epoch,
             intake.lane,
             lookup=facts.lookup or record.offset < partition.inherited,
+            held=partition.held.get(record.offset),
         )
+        if entry.held is not None:
+            work.holders.follow()
         work.dispatch.arrive(entry, partition, facts.due)
 
     def _lose(self, work: Work, places: Sequence[Place]) -> None:
@@ -494,14 +545,7 @@ class Parent:
         gone = set(places)
         work.dispatch.drop(gone)
         self._ownership.forget(places)
-        for child in self._children:
-            numbers = [number for number, entry in child.held.items() if entry.place in gone]
-            if numbers:
-                self._children.send(child, pack_cancel(numbers, record=False))
-
-    def _busy(self) -> set[Place]:
-        """The partitions of which a child holds tasks."""
-        return {entry.place for entry in self._held()}
+        self._cancel([entry for entry in self._held() if entry.place in gone])
 
     # End
 
@@ -534,6 +578,7 @@ class Parent:
             failure = intake.close(self._ownership.last_commits(intake), CLOSE_WITHIN)
             if failure is not None:
                 _log.warning("the last commit failed", topic=intake.topic, error=str(failure))
+        work.holders.close(CLOSE_WITHIN)
         work.heartbeat.leave()
         work.sender.close(CLOSE_WITHIN)
         work.flush_traces()
@@ -552,7 +597,7 @@ class Parent:
 
     # Events from other threads
 
-    def _tell(self, event: Event | HandedOff) -> None:
+    def _tell(self, event: Event | HandedOff | HoldersHeard) -> None:
         self._mailbox.append(event)
         self._wake()
 

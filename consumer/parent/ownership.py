@@ -1,16 +1,16 @@
 """Which partitions are ours, from their assignment to their end, and what is committed for them.
 
 A completion counts only while its partition is still the same assignment (`current`): whoever owned it
-before, or owns it later, has an epoch of his own. A partition that is being given up (`startable` says
-no) lets its running tasks end for a grace time; then its last commit goes out with the answer that its
-next owner waits for.
+before, or owns it later, has an epoch of his own. Of a partition that is being given up nothing may
+start (`startable`); see `handover`.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from taskstream.broker.group import Assigned, Offsets
-from taskstream.consumer.parent.intake import Intake, PartitionsRevoked
+from taskstream.broker.offsets import Held
+from taskstream.consumer.parent.intake import Intake
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.partitions import Partition
 from taskstream.core.clock import Clock
@@ -22,12 +22,6 @@ from taskstream.observability import logs
 COMMIT_EVERY = 0.25
 """Seconds between commits while anything changes."""
 
-COMMIT_AGAIN = 5.0
-"""Seconds after which everything is committed again, changed or not."""
-
-REVOKE_GRACE = 5.0
-"""Seconds that running tasks get to end when their partition goes to another worker."""
-
 _log = logs.logger(__name__)
 
 
@@ -36,12 +30,15 @@ class Ownership:
 
     Args:
         clock: the time.
+
+    Attributes:
+        commit_again: seconds after which everything is committed again, changed or not.
     """
 
     def __init__(self, clock: Clock) -> None:
+        self.commit_again = 5.0
         self._clock = clock
         self._partitions: dict[Place, Partition] = {}
-        self._revocations: list[tuple[float, PartitionsRevoked]] = []
         self._epochs = itertools.count(1)
         self._commit_at = 0.0
         self._commit_all_at = 0.0
@@ -88,36 +85,33 @@ class Ownership:
             )
         self._commit_at = 0.0
 
-    def revoke(self, event: PartitionsRevoked) -> None:
-        """Starts nothing more of these partitions, and lets what runs end within its grace."""
-        for place in event.places:
+    def begin_to_revoke(self, places: Iterable[Place]) -> None:
+        """Lets nothing more of these partitions start; they are ours until they are given up."""
+        for place in places:
             if place in self._partitions:
                 self._partitions[place].revoking = True
-        self._revocations.append((self._clock.monotonic() + REVOKE_GRACE, event))
+
+    def give_up(
+        self, places: Collection[Place], held: Mapping[Place, Collection[Held]]
+    ) -> dict[Place, tuple[int, str]]:
+        """Forgets these partitions; returns what to commit for them.
+
+        Args:
+            places: which ones.
+            held: what of them goes on running here.
+        """
+        commits = {
+            place: self._partitions[place].last_commit(held.get(place, ()))
+            for place in places
+            if place in self._partitions
+        }
+        self.forget(places)
+        return commits
 
     def forget(self, places: Iterable[Place]) -> None:
         """These partitions have gone."""
         for place in places:
             self._partitions.pop(place, None)
-
-    def answer_revocations(self, now: float, busy: set[Place]) -> list[PartitionsRevoked]:
-        """Answers those whose tasks have ended, or whose grace is over; returns them.
-
-        Args:
-            now: monotonic seconds.
-            busy: the partitions of which a child still holds tasks.
-        """
-        answered = []
-        for until, event in list(self._revocations):
-            if now < until and busy.intersection(event.places):
-                continue
-            self._revocations.remove((until, event))
-            ours = self._partitions.keys() & set(event.places)
-            event.offsets = {place: self._partitions[place].last_commit() for place in ours}
-            self.forget(event.places)
-            event.answered.set()
-            answered.append(event)
-        return answered
 
     # Commit
 
@@ -135,7 +129,7 @@ class Ownership:
             return
         self._commit_at = now + COMMIT_EVERY
         if again:
-            self._commit_all_at = now + COMMIT_AGAIN
+            self._commit_all_at = now + self.commit_again
         for intake in intakes:
             offsets: dict[Place, tuple[int, str]] = {}
             for place, partition in self.of(intake).items():
@@ -182,7 +176,5 @@ class Ownership:
             )
 
     def next_at(self, now: float) -> float:
-        """When something is due by time, in monotonic seconds."""
-        due = [until for until, _ in self._revocations]
-        due.append(self._commit_at if self._partitions else now + 1.0)
-        return min(due)
+        """When the next commit is due, in monotonic seconds."""
+        return self._commit_at if self._partitions else now + 1.0

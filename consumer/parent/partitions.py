@@ -3,18 +3,24 @@
 The horizon is reserved ahead: no task is given out at an offset at or above the horizon of the last
 acknowledged commit. So whoever takes the partition over knows from that commit which records may
 have been started (they are looked up in the store), and which have not.
+
+A task that outlives the grace of a revocation goes on where it is, and the last commit names it as held
+(`Held`). Later owners pass that on, and start neither it nor anything behind its key until its holder
+has ended it or is gone.
 """
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 
 from taskstream.broker.group import Assigned
 from taskstream.broker.offset_codec import decode, encode
-from taskstream.broker.offsets import Progress, Tracker
+from taskstream.broker.offsets import Held, Progress, Tracker
 from taskstream.consumer.parent.intake import Intake
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.core.envelope import Place
+from taskstream.core.errors import BrokerError
+from taskstream.observability import logs
 
 WINDOW = 1000
 """How many records of a partition may be unfinished."""
@@ -24,6 +30,8 @@ WINDOW_FULL = 750
 
 RESERVE = 4000
 """How many offsets a commit reserves ahead of what was delivered."""
+
+_log = logs.logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +46,7 @@ class Partition:
         tracker: which records are finished.
         inherited: records below this offset may have been started by an earlier owner.
         end: the end of the partition at its assignment.
+        held: by offset, what an earlier owner goes on running.
         reserved: the horizon of the last acknowledged commit.
     """
 
@@ -48,6 +57,7 @@ class Partition:
     tracker: Tracker
     inherited: int
     end: int
+    held: dict[int, Held] = field(default_factory=dict)
     reserved: int = 0
     revoking: bool = False
     beyond: deque[Entry] = field(default_factory=deque)
@@ -72,6 +82,7 @@ class Partition:
             tracker=Tracker.resume(progress),
             inherited=progress.horizon,
             end=assigned.high,
+            held={one.offset: one for one in progress.held},
             given_to=start,
         )
 
@@ -101,20 +112,33 @@ class Partition:
         """
         if self._sent is not None:
             return None
-        progress = self.tracker.progress(max(self.inherited, self.tracker.position + RESERVE))
+        progress = self._progress(max(self.inherited, self.tracker.position + RESERVE))
         if progress == self._acknowledged and not full:
             return None
         self._sent = progress
-        return progress.watermark, encode(progress)
+        return progress.watermark, _encoded(progress)
 
-    def last_commit(self) -> tuple[int, str]:
+    def last_commit(self, held: Collection[Held] = ()) -> tuple[int, str]:
         """What to commit when the partition is given up: nothing is reserved any more.
 
         What an earlier owner may have started stays to be looked up, for we may not have come to it.
+
+        Args:
+            held: what goes on running here.
         """
         horizon = max(self.inherited, self.given_to, self.tracker.watermark)
+        progress = self._progress(horizon, held)
+        return progress.watermark, _encoded(progress)
+
+    def _progress(self, horizon: int, held: Collection[Held] = ()) -> Progress:
         progress = self.tracker.progress(horizon)
-        return progress.watermark, encode(progress)
+        if not held and not self.held:
+            return progress
+        unfinished = set(progress.unfinished)
+        known = {**self.held, **{one.offset: one for one in held}}
+        return replace(
+            progress, held=tuple(known[offset] for offset in sorted(known.keys() & unfinished))
+        )
 
     def acknowledge(self) -> Iterable[Entry]:
         """The commit is stored; returns the entries that may be given out now."""
@@ -127,3 +151,14 @@ class Partition:
     def refuse(self) -> None:
         """The commit failed; the next one says the same and more."""
         self._sent = None
+
+
+def _encoded(progress: Progress) -> str:
+    try:
+        return encode(progress)
+    except BrokerError as error:
+        if not progress.held:
+            raise
+        # Better two copies of one task than a partition that nobody can commit.
+        _log.error("held tasks are left out of a commit, and may run twice", error=str(error))
+        return encode(replace(progress, held=()))

@@ -1,12 +1,13 @@
 """The tracker and its codec against a model that keeps every record in a list."""
 
+import base64
 from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taskstream.broker import offset_codec
-from taskstream.broker.offsets import Progress, Tracker
+from taskstream.broker.offsets import Held, Progress, Tracker
 
 
 @dataclass
@@ -103,3 +104,29 @@ def test_foreign_metadata_is_not_ours_or_is_harmless(metadata: str) -> None:
     """Any text in a commit's metadata decodes to a progress or to None, and never raises."""
     progress = offset_codec.decode(100, metadata)
     assert progress is None or progress.position >= 100
+
+
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+
+
+@given(data=st.data(), log=logs, workers=st.lists(names, min_size=1, max_size=5, unique=True))
+def test_the_commit_tells_who_holds_what(
+    data: st.DataObject, log: list[int], workers: list[str]
+) -> None:
+    """Whoever reads a commit learns of each unfinished record whether somebody runs it, and who."""
+    held = tuple(
+        Held(offset, data.draw(st.sampled_from(workers)), data.draw(st.sampled_from([1, 2**50])))
+        for offset in log
+        if data.draw(st.booleans())
+    )
+    progress = Progress(log[0], log[-1] + 1, tuple(log), log[-1] + 4000, held)
+    assert offset_codec.decode(log[0], offset_codec.encode(progress)) == progress
+
+
+@given(junk=st.binary(max_size=200), version=st.integers(0, 255))
+def test_what_is_not_ours_is_told_apart(junk: bytes, version: int) -> None:
+    """Metadata of other tools and of later versions gives nothing, and never fails."""
+    text = base64.b64encode(bytes([version]) + junk).decode()
+    for metadata in (text, text[:-1], junk.decode("latin-1")):
+        found = offset_codec.decode(5, metadata)
+        assert found is None or found.watermark == 5

@@ -1,10 +1,11 @@
 """The horizon is reserved ahead, and a commit is repeated until it is acknowledged."""
 
+from secrets import token_hex
 from typing import Any, cast
 
 from taskstream.broker.group import Assigned
 from taskstream.broker.offset_codec import decode, encode
-from taskstream.broker.offsets import Progress
+from taskstream.broker.offsets import Held, Progress
 from taskstream.broker.records import Record
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.partitions import RESERVE, Partition
@@ -98,3 +99,35 @@ def test_what_an_earlier_owner_may_have_started_stays_to_be_looked_up() -> None:
         assert commit is not None
         offset, metadata = commit
         assert begin(committed=offset, metadata=metadata).inherited == 9000
+
+
+def test_what_is_held_is_passed_on_until_it_is_finished() -> None:
+    """Each commit names what somebody else runs, through any number of owners; the end removes it."""
+    held = Held(100, "a-worker", 7)
+    first = begin(metadata=encode(Progress.at(100)))
+    for offset in (100, 101):
+        first.tracker.deliver(offset)
+    second = begin(100, first.last_commit([held])[1])
+    assert second.held == {100: held}
+    for commit in (second.commit(full=False), second.last_commit()):
+        assert commit is not None
+        progress = decode(*commit)
+        assert progress is not None
+        assert progress.held == (held,)
+    list(second.acknowledge())
+    second.tracker.deliver(100)
+    second.tracker.finish(100)
+    third = begin(*second.last_commit())
+    assert third.held == {}
+
+
+def test_a_commit_goes_out_even_where_its_holders_do_not_fit() -> None:
+    """Two copies of one task are better than a partition that nobody can commit."""
+    partition = begin(metadata=encode(Progress.at(100)))
+    for offset in range(100, 800):
+        partition.tracker.deliver(offset)
+    holders = [Held(offset, token_hex(30), offset) for offset in range(100, 800)]
+    progress = decode(*partition.last_commit(holders))
+    assert progress is not None
+    assert progress.held == ()
+    assert len(progress.unfinished) == 700
