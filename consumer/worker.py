@@ -1,6 +1,7 @@
 """A worker process: its parent loop, its name, its signals, its health page."""
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -11,6 +12,8 @@ from taskstream.consumer.parent.loop import Parent, ParentOptions
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import ConfigError
 from taskstream.observability.health import HealthServer
+
+_INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,7 @@ class WorkerOptions:
         children: child processes.
         concurrency: tasks that one child runs at once.
         group: replaces the app's name in the consumer groups' names.
+        instance: a name of its own that it keeps over restarts, for static membership.
         drain: how long running tasks may go on after a stop.
         exit_when_empty: end once everything that is there is finished.
         health_port: where /live, /ready and /metrics are served; None is nowhere.
@@ -38,6 +42,7 @@ class WorkerOptions:
     children: int = 2
     concurrency: int = 50
     group: str | None = None
+    instance: str | None = None
     drain: float = 30.0
     exit_when_empty: bool = False
     health_port: int | None = None
@@ -47,6 +52,10 @@ class WorkerOptions:
         for name in ("children", "concurrency"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: must be 1 or more")
+        if self.instance is not None and not _INSTANCE.fullmatch(self.instance):
+            raise ConfigError(
+                f"--instance {self.instance!r}: use 1 to 100 letters, digits, '.', '_' or '-'"
+            )
         if self.drain < 0:
             raise ConfigError(f"--drain {self.drain:g}: must not be negative")
 
@@ -96,6 +105,7 @@ def _parent_options(options: WorkerOptions) -> ParentOptions:
         children=options.children,
         concurrency=options.concurrency,
         group=options.group,
+        instance=options.instance,
         drain=options.drain,
         exit_when_empty=options.exit_when_empty,
         child_command=(

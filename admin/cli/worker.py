@@ -38,6 +38,12 @@ def worker(
     group: Annotated[
         str | None, typer.Option(help="Replaces the app's name in the consumer groups' names.")
     ] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option(
+            help="A name that this worker keeps over restarts: it gets its partitions back."
+        ),
+    ] = None,
     drain: Annotated[
         float, typer.Option(help="Seconds that running tasks may go on after a stop.")
     ] = 30.0,
@@ -65,6 +71,7 @@ def worker(
         children=children,
         concurrency=concurrency,
         group=group,
+        instance=instance,
         drain=drain,
         exit_when_empty=exit_when_empty,
         health_port=health_port,

@@ -100,6 +100,7 @@ class Intake:
         topic: what is read.
         group: the consumer group.
         client_id: how the broker's logs call it.
+        instance: its name in the group, for static membership; None for none.
         tell: takes an event, from any thread, without blocking.
         revoke_wait: seconds that a revocation waits for the loop at most.
         clock: for the consumer.
@@ -113,6 +114,7 @@ class Intake:
         topic: str,
         group: str,
         client_id: str,
+        instance: str | None,
         tell: Callable[[Event], None],
         revoke_wait: float,
         clock: Clock,
@@ -130,7 +132,13 @@ class Intake:
         self._closed = threading.Event()
         self._revocation: PartitionsRevoked | None = None
         self._consumer = GroupConsumer(
-            settings, group=group, topics=[topic], client_id=client_id, listener=self, clock=clock
+            settings,
+            group=group,
+            topics=[topic],
+            client_id=client_id,
+            listener=self,
+            instance_id=instance,
+            clock=clock,
         )
         self._thread = threading.Thread(
             target=self._run, name=f"taskstream-intake-{lane}", daemon=True

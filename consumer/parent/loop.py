@@ -89,6 +89,7 @@ class ParentOptions:
             for process tasks once the first one comes.
         concurrency: how many tasks one child runs at once.
         group: replaces the app's name in the consumer groups' names.
+        instance: the worker's name in its groups, for static membership; None for none.
         drain: how long running tasks may go on after the first stop.
         exit_when_empty: end once every partition of ours is read and finished.
         child_command: arguments that a child is started with.
@@ -100,6 +101,7 @@ class ParentOptions:
     children: int = 2
     concurrency: int = 50
     group: str | None = None
+    instance: str | None = None
     drain: float = 30.0
     exit_when_empty: bool = False
     child_command: tuple[str, ...] = ()
@@ -439,6 +441,7 @@ class Parent:
                 topic=names.tasks(queue, priority),
                 group=names.group(queue, priority, self._options.group),
                 client_id=f"{self._options.name}-{queue}.{priority}",
+                instance=self._options.instance,
                 tell=self._tell,
                 revoke_wait=fence.grace + fence.tell_within + 5.0,
                 clock=self._clock,

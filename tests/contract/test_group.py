@@ -8,7 +8,7 @@ import pytest
 from tests.support.brokers import PARTITIONS, Broker, fresh
 from tests.support.listening import Heard, Member
 
-from taskstream.broker.failures import OffsetLost
+from taskstream.broker.failures import NotOwner, OffsetLost
 from taskstream.broker.group import Assigned
 from taskstream.core.envelope import Place
 from taskstream.core.settings import Settings
@@ -23,14 +23,23 @@ CLASSIC = {
 @pytest.fixture(params=["embedded", "kafka", "kafka-classic"])
 def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     """The embedded broker, and Kafka in the protocol that is chosen for it and in the other one."""
+    with fresh(_settings(request)) as broker:
+        yield broker
+
+
+@pytest.fixture(params=["kafka", "kafka-classic"])
+def real_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """The same without the embedded broker, whose groups know no sessions."""
+    with fresh(_settings(request)) as broker:
+        yield broker
+
+
+def _settings(request: pytest.FixtureRequest) -> Settings:
     if request.param == "embedded":
         settings: Settings = request.getfixturevalue("embedded_settings")
-    else:
-        servers = request.getfixturevalue("kafka")
-        options = CLASSIC if request.param == "kafka-classic" else {}
-        settings = Settings(bootstrap_servers=servers, kafka=options)
-    with fresh(settings) as broker:
-        yield broker
+        return settings
+    options = CLASSIC if request.param == "kafka-classic" else {}
+    return Settings(bootstrap_servers=request.getfixturevalue("kafka"), kafka=options)
 
 
 def test_a_member_starts_where_its_group_committed(broker: Broker) -> None:
@@ -184,6 +193,52 @@ def test_watermarks_know_the_end(broker: Broker) -> None:
 
         assert member.consumer.watermarks()[Place(broker.topic, 0)] == (0, 3)
         assert set(member.consumer.watermarks()) == set(broker.places)
+
+
+def test_a_named_member_comes_back_to_its_partitions(real_broker: Broker) -> None:
+    """One that leaves and returns under its name takes nothing from the others, nor gives to them."""
+    broker = real_broker
+    with Member(broker, instance_id="other") as other:
+        with Member(broker, instance_id="named") as named:
+            named.until(lambda: other.turn(timeout=0.0) == [] and _shared(broker, named, other))
+            before = set(named.consumer.assignment)
+        told = len(other.heard.assignments), len(other.heard.revocations)
+        for _ in range(25):  # some heartbeats: a departure would have been noticed
+            other.turn()
+        with Member(broker, instance_id="named") as again:
+            again.until(
+                lambda: other.turn(timeout=0.0) == [] and set(again.consumer.assignment) == before
+            )
+
+        assert (len(other.heard.assignments), len(other.heard.revocations)) == told
+
+
+def test_of_two_members_with_one_name_one_ends(
+    real_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the new protocol the later one, once it has waited; in the classic one the earlier one."""
+    monkeypatch.setattr("taskstream.broker.joining.NAME_PATIENCE", 2.0)
+    broker = real_broker
+    with (
+        Member(broker, instance_id="named") as earlier,
+        Member(broker, instance_id="named") as later,
+    ):
+        earlier.until(lambda: len(earlier.consumer.assignment) == PARTITIONS)
+        classic = broker.settings.kafka.get("group.protocol") == "classic"
+        ending, staying = (earlier, later) if classic else (later, earlier)
+        with pytest.raises(NotOwner, match="give each a name of its own"):
+            ending.until(lambda: staying.turn(timeout=0.0) != [])
+        staying.until(lambda: len(staying.consumer.assignment) == PARTITIONS)
+        staying.consumer.commit_now({broker.places[0]: (0, "still ours")}, 10.0)
+
+    assert [fatal for _, fatal in ending.heard.failures] == [True]
+    assert staying.heard.losses == []
+
+
+def _shared(broker: Broker, *members: Member) -> bool:
+    """Whether all partitions have an owner among them, and each of them owns some."""
+    owned = [set(member.consumer.assignment) for member in members]
+    return all(owned) and set().union(*owned) == set(broker.places)
 
 
 def _offsets(member: Member, partition: int) -> list[int]:

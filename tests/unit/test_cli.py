@@ -118,6 +118,7 @@ def test_without_an_app_it_says_what_to_type(
         (["nonsense"], 2, "No such command"),
         (["worker", "nowhere:app", "--no-scheduler"], 2, "no module named 'nowhere'"),
         (["worker", "main:app", "--children", "0"], 2, "--children 0: must be 1 or more"),
+        (["worker", "main:app", "--instance", "a b"], 2, "--instance 'a b': use 1 to 100 letters"),
         (["init", "main:app"], 2, "no Kafka is configured"),
         (["init", "main:nothing"], 2, "found main:app"),
         (["init"], 2, "Missing argument 'APP'"),
