@@ -19,7 +19,7 @@ from taskstream.results.row import Partition, Row
 COLUMNS = (
     "bucket", "shard", "task_id", "run", "attempt", "state", "task", "queue", "priority", "key",
     "worker", "published", "started", "finished", "due", "counts", "value", "error_type", "error",
-    "traceback", "trace_id", "source",
+    "traceback", "trace_id", "source", "strikes",
 )  # fmt: skip
 """The columns in the order in which `cells` gives and `row_of` takes them."""
 
@@ -73,6 +73,7 @@ def cells(partition: Partition, rows: Sequence[Row]) -> list[list[bytes]]:
             text_cell(row.traceback),
             text_cell(row.trace_id),
             text_cell(row.source),
+            int_cell(row.strikes),
             bigint_cell(row.written_us),
         ]
         for row in rows
@@ -82,7 +83,7 @@ def cells(partition: Partition, rows: Sequence[Row]) -> list[list[bytes]]:
 def row_of(values: Sequence[Any]) -> Row:
     """The row in what the driver returns for `COLUMNS` and the write timestamp."""
     (_, _, task_id, run, attempt, state, task, queue, priority, key, worker, published, started,
-     finished, due, counts, value, error_type, error, traceback, trace_id, source,
+     finished, due, counts, value, error_type, error, traceback, trace_id, source, strikes,
      written_us) = values  # fmt: skip
     return Row(
         task_id=task_id,
@@ -106,6 +107,7 @@ def row_of(values: Sequence[Any]) -> Row:
         traceback=traceback or None,
         trace_id=trace_id or None,
         source=source or "",
+        strikes=strikes or 0,
     )
 
 

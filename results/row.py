@@ -23,7 +23,8 @@ class Row:
         task_id: the task's id.
         run: 0 for the first publish, +1 for each redrive or replay.
         attempt: 1 for the first try.
-        state: a judged state (`retrying` or a final one), or `waiting` for a redrive.
+        state: a judged state (`retrying` or a final one), `waiting` for a redrive, or `running` for an
+            attempt that a process may have died of before.
         task: the task's name; empty where the record didn't say.
         written_us: the write timestamp in microseconds since 1970; the highest one wins whole.
         queue: the queue it came from.
@@ -41,6 +42,8 @@ class Row:
         traceback: its traceback as text.
         trace_id: 32 hex digits.
         source: topic, partition and offset of the record, `topic/partition/offset`.
+        strikes: how often this attempt was under suspicion when it was given out: the process that had it
+            before died, or may have.
     """
 
     task_id: str
@@ -64,6 +67,7 @@ class Row:
     traceback: str | None = None
     trace_id: str | None = None
     source: str = ""
+    strikes: int = 0
 
     @property
     def size_bytes(self) -> int:

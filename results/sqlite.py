@@ -89,6 +89,11 @@ class SqliteStore:
             raise StoreError(f"the folder of {self._path} can't be made: {error}") from error
         with self._transaction() as connection:
             connection.executescript(_CREATE)
+            there = {column[1] for column in connection.execute("PRAGMA table_info(results)")}
+            if missing := [name for name in _FIELDS if name not in there]:
+                raise StoreError(
+                    f"{self._path} is of an older version, and has no column {', '.join(missing)}: remove it"
+                )
             oldest_us = int((self._clock.now() - self._result_ttl) * 1e6)
             connection.execute("DELETE FROM results WHERE written_us < ?", (oldest_us,))
 

@@ -70,7 +70,9 @@ def drift(table: Table, columns: Mapping[str, str], ttl: int) -> list[str]:
     found = []
     for name, wanted in table.columns.items():
         if name not in columns:
-            found.append(f"{table.name} has no column {name} {wanted}")
+            found.append(
+                f"{table.name} has no column {name} {wanted} (ALTER TABLE {table.name} ADD {name} {wanted})"
+            )
         elif columns[name] != wanted:
             found.append(f"{table.name}.{name} is {columns[name]}, not {wanted}")
     if ttl != table.ttl:

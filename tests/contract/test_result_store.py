@@ -102,7 +102,7 @@ def full_row(task_id: str) -> Row:
         queue="tasks", priority="high", key="k-ä", worker="host/1", published=1_764_000_000.125,
         started=1_764_000_000.25, finished=1_764_000_000.375, due=1_764_000_060.5, counts=False,
         value=bytes(range(256)), error_type="ValueError", error="bad \x00 bytes", traceback="line\nline",
-        trace_id="a" * 32, source="shop.tasks.high/3/17",
+        trace_id="a" * 32, source="shop.tasks.high/3/17", strikes=3,
     )  # fmt: skip
 
 

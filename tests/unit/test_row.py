@@ -94,10 +94,11 @@ def test_columns_come_back_as_the_row() -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, 678_000)  # noqa: DTZ001 - the driver's are naive
     seconds = moment.replace(tzinfo=UTC).timestamp()
     values = (1, 2, "id", 0, 3, "retrying", "charge", "", "high", "", None, moment, None, moment,
-              moment, True, b"", "", "boom", "", "", "t/0/1", 99)  # fmt: skip
+              moment, True, b"", "", "boom", "", "", "t/0/1", 2, 99)  # fmt: skip
     assert row_of(values) == Row(
         task_id="id", run=0, attempt=3, state=State.RETRYING, task="charge", written_us=99,
         priority="high", published=seconds, finished=seconds, due=seconds, error="boom", source="t/0/1",
+        strikes=2,
     )  # fmt: skip
 
 

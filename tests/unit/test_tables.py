@@ -56,6 +56,6 @@ def test_drift_says_what_differs() -> None:
     assert drift(results, results.columns, results.ttl) == []
     assert drift(results, there, 60) == [
         "results.run is text, not int",
-        "results has no column source text",
+        "results has no column source text (ALTER TABLE results ADD source text)",
         "results keeps rows for 60 s, result_ttl asks for 86400 s",
     ]
