@@ -4,8 +4,9 @@ Layout, before base64: a version byte, then varints (LEB128): position and horiz
 the watermark, the count of unfinished offsets, and each of them as the distance from the one before.
 Where somebody else holds some of them, those follow by holder: the count of holders, then for each the
 length of its name, the name's bytes, since when in microseconds, the count of its offsets, and each of
-them as the distance from the one before, the first one from the watermark. The body is deflated where
-that is shorter; the version byte says which of the four it is.
+them as the distance from the one before, the first one from the watermark. Where the partition was given
+up in order, a 1 ends it. The body is deflated where that is shorter; the version byte says which of the
+four it is.
 """
 
 import base64
@@ -38,6 +39,8 @@ def encode(progress: Progress) -> str:
     plain, deflated = (_PLAIN, _DEFLATED) if not progress.held else (_HELD_PLAIN, _HELD_DEFLATED)
     if progress.held:
         _append_held(body, progress)
+    if progress.in_order:
+        _append(body, 1)
     packed = zlib.compress(bytes(body), 1) if len(body) > 64 else bytes(body)
     smaller = len(packed) < len(body)
     raw = bytes([deflated]) + packed if smaller else bytes([plain]) + bytes(body)
@@ -68,9 +71,10 @@ def decode(watermark: int, metadata: str) -> Progress | None:
         horizon = watermark + reader.number()
         unfinished = tuple(reader.offsets(watermark))
         held = tuple(reader.held(watermark)) if version in (_HELD_PLAIN, _HELD_DEFLATED) else ()
+        in_order = reader.more and reader.number() == 1
     except (binascii.Error, ValueError, IndexError, zlib.error):
         return None
-    return Progress(watermark, position, unfinished, horizon, held)
+    return Progress(watermark, position, unfinished, horizon, held, in_order)
 
 
 def _append_held(body: bytearray, progress: Progress) -> None:
@@ -106,6 +110,10 @@ class _Reader:
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._at = 0
+
+    @property
+    def more(self) -> bool:
+        return self._at < len(self._body)
 
     def number(self) -> int:
         number = shift = 0

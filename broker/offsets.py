@@ -43,6 +43,8 @@ class Progress:
         unfinished: offsets in [watermark, position) that are not finished, ascending.
         horizon: no record at or above it was given out when this was committed.
         held: those of the unfinished that somebody else runs, by ascending offset.
+        in_order: whether whoever committed this gave the partition up in order, so that no process
+            died of what stands below the horizon.
     """
 
     watermark: int
@@ -50,6 +52,7 @@ class Progress:
     unfinished: tuple[int, ...] = ()
     horizon: int = 0
     held: tuple[Held, ...] = ()
+    in_order: bool = False
 
     @classmethod
     def at(cls, offset: int) -> "Progress":
@@ -120,9 +123,9 @@ class Tracker:
         """How many offsets lie between the watermark and the position."""
         return self.position - self.watermark
 
-    def progress(self, horizon: int) -> Progress:
+    def progress(self, horizon: int, *, in_order: bool = False) -> Progress:
         """What to commit now."""
-        return Progress(self.watermark, self.position, self.unfinished, horizon)
+        return Progress(self.watermark, self.position, self.unfinished, horizon, in_order=in_order)
 
     def _forget_vanished(self, offset: int) -> None:
         # Kafka delivers in ascending order: what was owed below this offset is not in the log any

@@ -12,12 +12,16 @@ from typing import Any
 import msgpack
 
 from taskstream.broker.records import Record
+from taskstream.consumer.suspicion import Suspicion
 from taskstream.consumer.verdict import Again, Dead, Done, Verdict
 from taskstream.core.envelope import Header, Place
 from taskstream.core.states import State
 
 FRAME_TASKS = 250
 """How many tasks one frame holds at most."""
+
+BLAMELESS = 213
+"""Exit status of a child that ends itself by our own rules: nothing that it held is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,7 @@ class Given:
         fence: grows with each owner of its partition.
         group: the consumer group it was read for.
         lookup: whether to look in the store before running it.
-        lost: how often a child has died while it held this task; from three on it is not run, only
-            buried.
+        suspicion: whether a process may have died of it.
     """
 
     number: int
@@ -41,7 +44,7 @@ class Given:
     fence: int
     group: str
     lookup: bool
-    lost: int
+    suspicion: Suspicion
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,25 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Retiring:
-    """A child will take no more tasks: a thread of it is stuck past its limit."""
+    """A child wants to be replaced: a task of it goes on past its limit.
+
+    Args:
+        serves: whether it takes tasks until its successor is ready. Not where the task holds up
+            others: on an event loop, or in the main thread.
+    """
+
+    serves: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Suspects that a child has not run, because it must not run them in company.
+
+    Args:
+        numbers: as in `Given`.
+    """
+
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +230,7 @@ def pack_given(tasks: list[Given]) -> bytes:
                 given.fence,
                 given.group,
                 given.lookup,
-                given.lost,
+                given.suspicion,
             )
             for given in tasks[start : start + FRAME_TASKS]
         ]
@@ -245,9 +266,14 @@ def pack_failure(failure: Failure) -> bytes:
     return _pack(("failure", failure.message, failure.traceback))
 
 
-def pack_retiring() -> bytes:
-    """The frame of a child that takes no more."""
-    return _pack(("retiring",))
+def pack_retiring(*, serves: bool) -> bytes:
+    """The frame of a child that wants to be replaced; see `Retiring`."""
+    return _pack(("retiring", serves))
+
+
+def pack_quarantined(numbers: Sequence[int]) -> bytes:
+    """A frame that gives suspects back to the parent, not run."""
+    return _pack(("quarantined", tuple(numbers)))
 
 
 def pack_dropped(numbers: Sequence[int]) -> bytes:
@@ -275,7 +301,19 @@ def pack_stop() -> bytes:
     return _pack(("stop",))
 
 
-Frame = list[Given] | Verdicts | Dropped | Hello | Failure | Retiring | Pulse | Beat | Cancel | Stop
+Frame = (
+    list[Given]
+    | Verdicts
+    | Quarantined
+    | Dropped
+    | Hello
+    | Failure
+    | Retiring
+    | Pulse
+    | Beat
+    | Cancel
+    | Stop
+)
 
 
 class Frames:
@@ -293,7 +331,10 @@ class Frames:
 
 
 def _read_given(frame: Any) -> list[Given]:
-    return [Given(number, Record(*record), *rest) for number, record, *rest in frame[1]]
+    return [
+        Given(number, Record(*record), given_us, fence, group, lookup, Suspicion(suspicion))
+        for number, record, given_us, fence, group, lookup, suspicion in frame[1]
+    ]
 
 
 def _read_judged(frame: Any) -> Verdicts:
@@ -318,7 +359,8 @@ _READERS: dict[str, Any] = {
     "judged": _read_judged,
     "hello": _read_hello,
     "failure": lambda frame: Failure(*frame[1:]),
-    "retiring": lambda _frame: Retiring(),
+    "retiring": lambda frame: Retiring(frame[1]),
+    "quarantined": lambda frame: Quarantined(frame[1]),
     "dropped": lambda frame: Dropped(frame[1]),
     "pulse": lambda frame: Pulse(*frame[1:]),
     "beat": lambda frame: Beat(frame[1]),

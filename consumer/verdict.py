@@ -64,9 +64,6 @@ class Dead:
 
 Verdict = Done | Again | Dead
 
-LOST_FOR_GOOD = 3
-"""After how many dead children a task is buried instead of run: the last of them it had to itself."""
-
 
 class Timeout(TimeoutError):
     """The attempt passed its time limit; users see this name as `error_type`."""

@@ -8,7 +8,9 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from taskstream.consumer.parent.autoscale import Range
 from taskstream.consumer.parent.loop import Parent, ParentOptions
+from taskstream.consumer.parent.staffing import UNLIMITED, Limits
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import ConfigError
 from taskstream.observability.health import HealthServer
@@ -26,7 +28,9 @@ class WorkerOptions:
         queues: which queues to serve; empty means all.
         priorities: which priorities; empty means all.
         children: child processes.
+        autoscale: as many as the load asks for, within this range, instead of `children`.
         concurrency: tasks that one child runs at once.
+        limits: when a child is replaced.
         group: replaces the app's name in the consumer groups' names.
         instance: a name of its own that it keeps over restarts, for static membership.
         drain: how long running tasks may go on after a stop.
@@ -40,7 +44,9 @@ class WorkerOptions:
     queues: tuple[str, ...] = ()
     priorities: tuple[str, ...] = ()
     children: int = 2
+    autoscale: Range | None = None
     concurrency: int = 50
+    limits: Limits = UNLIMITED
     group: str | None = None
     instance: str | None = None
     drain: float = 30.0
@@ -56,6 +62,8 @@ class WorkerOptions:
             raise ConfigError(
                 f"--instance {self.instance!r}: use 1 to 100 letters, digits, '.', '_' or '-'"
             )
+        if self.limits.tasks is not None and self.limits.tasks < 1:
+            raise ConfigError(f"--max-tasks-per-child {self.limits.tasks}: must be 1 or more")
         if self.drain < 0:
             raise ConfigError(f"--drain {self.drain:g}: must not be negative")
 
@@ -103,7 +111,9 @@ def _parent_options(options: WorkerOptions) -> ParentOptions:
         queue_names=options.queues,
         priorities=options.priorities,
         children=options.children,
+        autoscale=options.autoscale,
         concurrency=options.concurrency,
+        limits=options.limits,
         group=options.group,
         instance=options.instance,
         drain=options.drain,

@@ -31,7 +31,20 @@ def worker(
         str, typer.Option(help="Serve these, separated by commas; default all.")
     ] = "",
     children: Annotated[int, typer.Option(help="Child processes, which run the tasks.")] = 2,
+    autoscale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEAST,MOST", help="As many children as the load asks for, instead of a number."
+        ),
+    ] = None,
     concurrency: Annotated[int, typer.Option(help="Tasks that one child runs at once.")] = 50,
+    max_tasks_per_child: Annotated[
+        int | None, typer.Option(metavar="N", help="Replace a child that has finished so many.")
+    ] = None,
+    max_memory_per_child: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Replace a child that has grown beyond it, like 512M."),
+    ] = None,
     no_scheduler: Annotated[
         bool, typer.Option("--no-scheduler", help="Leave delayed tasks to a scheduler elsewhere.")
     ] = False,
@@ -60,6 +73,8 @@ def worker(
     The first signal lets running tasks end and commits; the second one stops at once.
     """
     from taskstream.admin.companion import Companion
+    from taskstream.consumer.parent.autoscale import Range
+    from taskstream.consumer.parent.staffing import Limits, size_bytes
     from taskstream.consumer.worker import WorkerOptions, run
     from taskstream.observability import logs
 
@@ -69,7 +84,12 @@ def worker(
         queues=_listed(queues),
         priorities=_listed(priorities),
         children=children,
+        autoscale=None if autoscale is None else Range.parse(autoscale),
         concurrency=concurrency,
+        limits=Limits(
+            tasks=max_tasks_per_child,
+            memory_bytes=None if max_memory_per_child is None else size_bytes(max_memory_per_child),
+        ),
         group=group,
         instance=instance,
         drain=drain,

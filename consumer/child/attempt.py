@@ -1,6 +1,6 @@
 """The life of one attempt, as a line of small steps over one record.
 
-    open_ -> recall -> resolve -> check -> decode    (until one of them reaches a verdict)
+    open_ -> recall -> weigh -> resolve -> check -> decode    (until one of them reaches a verdict)
     -> run (a runner's) -> judge_outcome -> row, reply
 
 Each step takes the attempt and returns it; after the verdict none changes it. None of them does I/O
@@ -17,8 +17,8 @@ from typing import Any
 from taskstream.app.task import Task
 from taskstream.consumer.child.writers import Writers
 from taskstream.consumer.pipe import Given, Reply
+from taskstream.consumer.suspicion import Ruling, Suspicion, rule
 from taskstream.consumer.verdict import (
-    LOST_FOR_GOOD,
     Again,
     Dead,
     Done,
@@ -50,7 +50,8 @@ class Attempt:
         arguments: decoded.
         verdict: None until one is reached.
         found: its row, or a later one, that is in the store already.
-        written_us: the timestamp of its row.
+        written_us: the timestamp of its row; that of a row written before it runs is one less.
+        strikes: how often it has been a suspect in the death of a process.
         started: when it began to run.
         finished: when it was judged.
         value: the encoded result.
@@ -69,6 +70,7 @@ class Attempt:
     verdict: Verdict | None = None
     found: Row | None = None
     written_us: int = 0
+    strikes: int = 0
     started: float | None = None
     finished: float | None = None
     value: bytes | None = None
@@ -115,6 +117,7 @@ def recall(attempt: Attempt, rows: Sequence[Row]) -> Attempt:
         return attempt
     # Ours must win over what an earlier owner, whose clock may run ahead, has written.
     attempt.written_us = max(attempt.written_us, mine.written_us + 2)
+    attempt.strikes = mine.strikes
     if mine.state is State.RETRYING and mine.due is not None:
         grace = mine.finished if mine.error_type in UNKNOWN else None
         return _recorded(
@@ -123,6 +126,20 @@ def recall(attempt: Attempt, rows: Sequence[Row]) -> Attempt:
     if mine.state is State.DEAD:
         return _recorded(attempt, Dead(mine.error_type or "", mine.error or ""), mine)
     return _recorded(attempt, Done(mine.state), mine) if mine.state.final else attempt
+
+
+def weigh(attempt: Attempt) -> Ruling:
+    """Rules on what has been under suspicion; what has cost too many processes ends here."""
+    ruling = rule(attempt.given.suspicion, attempt.strikes)
+    attempt.strikes = ruling.strikes
+    if ruling.dead:
+        message = (
+            f"{ruling.strikes} processes died that were running it, the last one with nothing else in hand"
+            if attempt.given.suspicion is Suspicion.CAUGHT
+            else f"{ruling.strikes} times the worker that was running it has died"
+        )
+        attempt.verdict = Dead("WorkerLost", message)
+    return ruling
 
 
 def resolve(attempt: Attempt, task: Task[..., Any] | None, *, now: float, grace: float) -> Attempt:
@@ -135,14 +152,10 @@ def resolve(attempt: Attempt, task: Task[..., Any] | None, *, now: float, grace:
 
 
 def check(attempt: Attempt, *, now: float) -> Attempt:
-    """Ends what is too old to run, and what has cost too many child processes."""
-    if attempt.verdict is None:
-        expires = attempt.envelope.expires
-        if attempt.given.lost >= LOST_FOR_GOOD:
-            message = f"the process that ran it died, {attempt.given.lost} times; the last time it ran alone"
-            attempt.verdict = Dead("WorkerLost", message)
-        elif expires is not None and now > expires:
-            attempt.verdict = Done(State.EXPIRED)
+    """Ends what is too old to run."""
+    expires = attempt.envelope.expires
+    if attempt.verdict is None and expires is not None and now > expires:
+        attempt.verdict = Done(State.EXPIRED)
     return attempt
 
 
@@ -190,18 +203,20 @@ def judge_outcome(
 
 
 def row(attempt: Attempt, *, worker: str) -> Row:
-    """The attempt's row, with the verdict in it."""
+    """The attempt's row: with the verdict in it, or, for a suspect that is about to run, `running`.
+
+    Of the two the verdict's is the later one: it wins whenever it arrives.
+    """
     envelope, record, verdict = attempt.envelope, attempt.given.record, attempt.verdict
-    assert verdict is not None
     error_type, error, trace = _error(attempt)
     queue, _, priority = record.topic.partition(".")[2].rpartition(".")
     return Row(
         task_id=envelope.id,
         run=envelope.run,
         attempt=envelope.attempt,
-        state=verdict.state,
+        state=State.RUNNING if verdict is None else verdict.state,
         task=envelope.task,
-        written_us=attempt.written_us,
+        written_us=attempt.written_us - (verdict is None),
         queue=queue,
         priority=envelope.priority or priority,
         key=key_of(attempt),
@@ -217,6 +232,7 @@ def row(attempt: Attempt, *, worker: str) -> Row:
         traceback=trace,
         trace_id=attempt.span.trace_id if attempt.span is not None else None,
         source=record.source,
+        strikes=attempt.strikes,
     )
 
 

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 
 from taskstream.app.app import App
 from taskstream.app.loader import load
+from taskstream.consumer.begun import Begun
 from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.service import Service
 from taskstream.consumer.child.vitals import Vitals
@@ -88,6 +89,8 @@ def _open(options: argparse.Namespace, link: Link) -> tuple[App, Service, Callab
             "(TASKSTREAM_CASSANDRA_HOSTS), or start local servers with `taskstream up`"
         )
     flush = tracing.setup(settings.otlp_endpoint, f"{app.name}-worker")
+    begun = Begun(options.begun)
+    os.close(options.begun)
     service = Service(
         app,
         store,
@@ -95,6 +98,7 @@ def _open(options: argparse.Namespace, link: Link) -> tuple[App, Service, Callab
         worker=options.worker,
         concurrency=options.concurrency,
         solo=options.solo,
+        begun=begun,
         clock=SYSTEM_CLOCK,
     )
     service.open()
@@ -159,6 +163,7 @@ def _leave_it_to_the_parent(_number: int, _frame: object) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="taskstream-child")
     parser.add_argument("--link", type=int, required=True)
+    parser.add_argument("--begun", type=int, required=True)
     parser.add_argument("--worker", required=True)
     parser.add_argument("--concurrency", type=int, required=True)
     parser.add_argument("--directory", required=True)

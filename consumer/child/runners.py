@@ -18,6 +18,7 @@ from typing import Any
 from taskstream.app.app import App
 from taskstream.app.current import Context, activate
 from taskstream.app.hooks import Observed
+from taskstream.consumer.begun import Begun
 from taskstream.consumer.child.attempt import Attempt
 from taskstream.consumer.verdict import Timeout
 from taskstream.core.clock import Clock
@@ -42,13 +43,17 @@ class Running:
 
     Args:
         ended: takes the outcome of those that pass their hard limit.
-        stuck: called then: this process should take no more.
+        stuck: called then: this process should be replaced.
+        begun: where those that have begun are noted for the parent.
         clock: the time.
     """
 
-    def __init__(self, ended: Ended, stuck: Callable[[Attempt], None], clock: Clock) -> None:
+    def __init__(
+        self, ended: Ended, stuck: Callable[[Attempt], None], begun: Begun, clock: Clock
+    ) -> None:
         self._ended = ended
         self._stuck = stuck
+        self._begun = begun
         self._clock = clock
         self._attempts: dict[int, Attempt] = {}
         self._limited = threading.Event()
@@ -64,6 +69,7 @@ class Running:
         """Notes that an attempt starts now."""
         fault_point(BEFORE_RUN)
         assert attempt.task is not None
+        self._begun.begin(attempt.given.number)
         attempt.started = self._clock.now()
         self._attempts[attempt.given.number] = attempt
         if attempt.task.timeout is not None or attempt.task.soft_timeout is not None:
@@ -184,6 +190,12 @@ class AsyncRunner:
     def make_room(self) -> None:
         """Lets the next one begin in place of an attempt that was given up and goes on."""
         self._loop.call_soon_threadsafe(self._make_room)
+
+    def turns(self, within: float) -> bool:
+        """Whether the loop comes to its next turn within so many seconds; waits for it."""
+        turned = threading.Event()
+        self._loop.call_soon_threadsafe(turned.set)
+        return turned.wait(within)
 
     def _make_room(self) -> None:
         self._count -= 1

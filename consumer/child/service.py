@@ -7,12 +7,13 @@ only the parent's acknowledgement chain after that may finish the offset.
 import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
 from taskstream.app.app import App
 from taskstream.app.current import Context
+from taskstream.consumer.begun import Begun
 from taskstream.consumer.child import attempt as steps
 from taskstream.consumer.child import obituaries
 from taskstream.consumer.child.attempt import Attempt
@@ -21,10 +22,12 @@ from taskstream.consumer.child.obituaries import Obituaries
 from taskstream.consumer.child.runners import AsyncRunner, MainRunner, Running, ThreadRunner
 from taskstream.consumer.child.writers import Writers
 from taskstream.consumer.pipe import (
+    BLAMELESS,
     Given,
     Judged,
     Verdicts,
     pack_dropped,
+    pack_quarantined,
     pack_retiring,
     pack_verdicts,
 )
@@ -32,6 +35,7 @@ from taskstream.consumer.verdict import Dead, text_of
 from taskstream.core.clock import Clock
 from taskstream.core.errors import BrokerError, SchemaConflict, SchemaError, StoreError
 from taskstream.core.faultpoints import AFTER_RUN, AFTER_WRITE, fault_point
+from taskstream.core.states import State
 from taskstream.observability import logs, tracing
 from taskstream.results.batching import Batcher
 from taskstream.results.row import Row
@@ -40,6 +44,9 @@ from taskstream.schemas.records import Records
 
 UNREADABLE_PAUSE = 1.0
 """Seconds before a store that can't be read is asked again; nothing is judged meanwhile."""
+
+BLOCKED_AFTER = 5.0
+"""Seconds without a turn after which an event loop counts as blocked by a task past its limit."""
 
 _log = logs.logger(__name__)
 
@@ -54,6 +61,7 @@ class Service:
         worker: the worker's name.
         concurrency: how many tasks run at once.
         solo: whether tasks run in the main thread, one at a time.
+        begun: where the parent sees which tasks have begun.
         clock: the time.
     """
 
@@ -66,6 +74,7 @@ class Service:
         worker: str,
         concurrency: int,
         solo: bool,
+        begun: Begun,
         clock: Clock,
     ) -> None:
         self._app = app
@@ -73,6 +82,7 @@ class Service:
         self._link = link
         self._worker = worker
         self._solo = solo
+        self._begun = begun
         self._clock = clock
         self._grace = app.settings.unknown_grace
         self._system = "cassandra" if app.settings.cassandra_hosts else "sqlite"
@@ -83,11 +93,12 @@ class Service:
         self._idle = threading.Condition()
         self._attempts: dict[int, Attempt] = {}
         self._is_stuck = False
+        self._struck = threading.Semaphore(0)
         self._obituaries = Obituaries(self._report)
         self._batcher: Batcher[tuple[Attempt, Row]] = Batcher(
             store, stored=self._stored, refused=self._refused, clock=clock
         )
-        self._running = Running(self._ended, self._stuck, clock)
+        self._running = Running(self._ended, self._stuck, begun, clock)
         self._async = AsyncRunner(app, self._running, concurrency)
         self._threads = ThreadRunner(app, self._running, concurrency)
         self.main = MainRunner(app, self._running)
@@ -102,10 +113,12 @@ class Service:
         with self._idle:
             self._attempts.update((one.given.number, one) for one in attempts)
         self._recall(attempts)
+        attempts = self._weigh(attempts)
         submitted: dict[
             Callable[[list[tuple[Attempt, Context]]], None], list[tuple[Attempt, Context]]
         ] = {}
         for attempt in attempts:
+            self._begun.prepare(attempt.given.number)
             self._prepare(attempt)
             if attempt.verdict is None:
                 submitted.setdefault(self._runner(attempt), []).append(
@@ -113,6 +126,7 @@ class Service:
                 )
             else:
                 self._record(attempt)
+        self._begun.prepare(0)
         for submit, ready in submitted.items():
             submit(ready)
 
@@ -164,6 +178,33 @@ class Service:
         found = self._until_readable(partial(self._store.read_many, ids), StoreError)
         for attempt in asked:
             steps.recall(attempt, found[attempt.envelope.id])
+
+    def _weigh(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Applies the rules on crashes; returns those that stay here."""
+        struck, quarantined = [], set()
+        for attempt in attempts:
+            if not attempt.given.lookup or attempt.verdict is not None:
+                continue
+            ruling = steps.weigh(attempt)
+            if ruling.alone and not ruling.dead and not self._solo:
+                quarantined.add(attempt)
+            elif ruling.record:
+                struck.append(attempt)
+        if quarantined:
+            self._link.send(pack_quarantined([attempt.given.number for attempt in quarantined]))
+            self._let_go(quarantined)
+        if struck:
+            self._strike(struck)
+        return [attempt for attempt in attempts if attempt not in quarantined]
+
+    def _strike(self, attempts: list[Attempt]) -> None:
+        """Waits until the strikes of these suspects are in the store: whatever they do next, they count."""
+        rows = [steps.row(attempt, worker=self._worker) for attempt in attempts]
+        self._batcher.add(
+            [(row, (attempt, row)) for attempt, row in zip(attempts, rows, strict=True)]
+        )
+        for _ in attempts:
+            self._struck.acquire()
 
     def _prepare(self, attempt: Attempt) -> None:
         now = self._clock.now()
@@ -266,10 +307,14 @@ class Service:
 
     def _stored(self, stored: list[tuple[Attempt, Row]]) -> None:
         fault_point(AFTER_WRITE)
-        for attempt, _ in stored:
+        judged = [one for one in stored if one[1].state is not State.RUNNING]
+        if len(judged) < len(stored):
+            self._struck.release(len(stored) - len(judged))
+        for attempt, _ in judged:
             assert attempt.write_span is not None
             attempt.write_span.finish(len(stored))
-        self._conclude(stored)
+        if judged:
+            self._conclude(judged)
 
     def _conclude(self, recorded: list[tuple[Attempt, Row]]) -> None:
         """Reports what is recorded; a death that another task is to hear of, after its publish."""
@@ -283,7 +328,10 @@ class Service:
 
     def _refused(self, ticket: tuple[Attempt, Row], error: StoreError) -> None:
         """The store does not take this row: the task dies of it, with a row that it can take."""
-        attempt, _ = ticket
+        attempt, row = ticket
+        if row.state is State.RUNNING:
+            self._struck.release()  # what refuses this row will refuse the next one, and end the task
+            return
         attempt.refusals += 1
         if attempt.refusals > 1:
             # Running it again at every restart would be worse than a dead letter without its row.
@@ -314,10 +362,11 @@ class Service:
         self._link.send(pack_dropped([attempt.given.number]))
         self._let_go([attempt])
 
-    def _let_go(self, attempts: list[Attempt]) -> None:
+    def _let_go(self, attempts: Iterable[Attempt]) -> None:
         with self._idle:
             for attempt in attempts:
                 self._attempts.pop(attempt.given.number, None)
+                self._begun.forget(attempt.given.number)
             self._idle.notify_all()
         self._leave_if_stuck()
 
@@ -338,18 +387,32 @@ class Service:
         return 0.0 if finished is None else max(0.0, self._clock.now() - finished)
 
     def _stuck(self, attempt: Attempt) -> None:
-        """An attempt goes on past its limit, and can't be stopped: take no more, be replaced."""
-        self._link.send(pack_retiring())
+        """An attempt goes on past its limit, and can't be stopped: this process is to be replaced."""
+        assert attempt.task is not None
+        in_loop = attempt.task.runs == "async"
+        self._link.send(pack_retiring(serves=not (in_loop or self._solo)))
         if not self._solo:  # what was given us behind it still has to run
-            runner = self._async if attempt.task and attempt.task.runs == "async" else self._threads
-            runner.make_room()
+            (self._async if in_loop else self._threads).make_room()
+            if in_loop:
+                threading.Thread(
+                    target=self._leave_if_blocked, name="taskstream-blocked", daemon=True
+                ).start()
         self._is_stuck = True
         self._leave_if_stuck()
 
     def _leave_if_stuck(self) -> None:
         # A solo child's main thread is in the task, and nothing else is held: the process is the task.
         if self._solo and self._is_stuck and not self._attempts:
-            os._exit(0)
+            os._exit(BLAMELESS)
+
+    def _leave_if_blocked(self) -> None:
+        """Ends a process whose event loop a task holds up: the others on it would wait for ever."""
+        if not self._async.turns(BLOCKED_AFTER):
+            _log.error(
+                "a task past its limit holds up the event loop; its process ends, the others run again",
+                pid=os.getpid(),
+            )
+            os._exit(BLAMELESS)
 
 
 def _unwatched(_fraction: float, _note: str) -> None:

@@ -13,7 +13,7 @@ import psutil
 
 from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.service import Service
-from taskstream.consumer.pipe import Pulse, pack_pulse
+from taskstream.consumer.pipe import BLAMELESS, Pulse, pack_pulse
 from taskstream.core.clock import Clock
 from taskstream.observability import logs
 
@@ -22,9 +22,6 @@ LOOK_EVERY = 0.5
 
 LAST_WORDS = 1.0
 """Seconds that tasks get to clean up behind them when the process is about to go."""
-
-ABANDONED = 75
-"""Exit status of a child that missed its parent's beats: nobody's fault but the parent's."""
 
 _log = logs.logger(__name__)
 
@@ -74,7 +71,7 @@ class Vitals:
         )
         self._service.abandon()
         time.sleep(LAST_WORDS)
-        os._exit(ABANDONED)
+        os._exit(BLAMELESS)
 
     def _answer(self) -> None:
         pulse = Pulse(

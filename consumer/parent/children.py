@@ -7,16 +7,20 @@ and the parent knows exactly which tasks it held.
 """
 
 import contextlib
+import os
 import selectors
 import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from taskstream.consumer import begun
+from taskstream.consumer.begun import Begun
 from taskstream.consumer.parent.lanes import Entry
-from taskstream.consumer.pipe import Frame, Frames, Pulse, pack_stop
+from taskstream.consumer.pipe import BLAMELESS, Frame, Frames, Pulse, pack_stop
+from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.clock import Clock
 
 READ_BYTES = 256 * 1024
@@ -71,9 +75,13 @@ class Child:
         link: our end of the socket, non-blocking.
         solo: whether it runs one task at a time, in its main thread.
         depth: how much it may hold.
+        begun: which of the tasks it holds it has begun.
+        used: when it was started or had a task last, in monotonic seconds.
         held: the tasks it holds, by number.
         ready: it has said hello.
         retiring: it gets no more tasks.
+        spent: it has asked to be replaced.
+        finished: how many tasks it has finished.
         pulse: how it said it was, the last time it was asked; None before.
     """
 
@@ -82,9 +90,13 @@ class Child:
     link: socket.socket
     solo: bool
     depth: Depth
+    begun: Begun
+    used: float
     held: dict[int, Entry] = field(default_factory=dict)
     ready: bool = False
     retiring: bool = False
+    spent: bool = False
+    finished: int = 0
     pulse: Pulse | None = None
     frames: Frames = field(default_factory=Frames)
     outgoing: deque[memoryview] = field(default_factory=deque)
@@ -96,10 +108,47 @@ class Child:
             return 0
         return (1 if self.solo else self.depth.limit) - len(self.held)
 
+    def give_back(self, numbers: Iterable[int]) -> list[Entry]:
+        """Takes these from what it holds; those that it holds no more are passed over."""
+        return [self.held.pop(number) for number in numbers if number in self.held]
+
     @property
     def pid(self) -> int:
         """Its process id."""
         return self.process.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A child's end.
+
+    Args:
+        status: its exit status; negative for a signal.
+        held: what it held and had not reported, and what its end says of each.
+    """
+
+    status: int
+    held: list[tuple[Entry, Suspicion]]
+
+    @classmethod
+    def of(cls, child: Child, status: int) -> "Death":
+        """Blames those that the child had begun; all of them where it had begun none.
+
+        An end that is in our own rules says nothing of any.
+        """
+        entries = child.held
+        if status == BLAMELESS:
+            return cls(status, [(entry, Suspicion.NONE) for entry in entries.values()])
+        begun = child.begun.numbers & entries.keys()
+        worst = Suspicion.CAUGHT if child.solo and begun else Suspicion.SUSPECT
+        suspects = begun or entries.keys()
+        return cls(
+            status,
+            [
+                (entry, worst if number in suspects else Suspicion.NONE)
+                for number, entry in entries.items()
+            ],
+        )
 
 
 class Children:
@@ -141,34 +190,46 @@ class Children:
     def start(self, *, solo: bool = False) -> Child:
         """Starts one more child; it can be given tasks once it is ready."""
         ours, theirs = socket.socketpair()
+        cells = begun.create(self._concurrency + DEPTH_TASKS)
         command = [
             sys.executable, "-m", "taskstream.consumer.child",
-            "--link", str(theirs.fileno()), "--concurrency", str(1 if solo else self._concurrency),
+            "--link", str(theirs.fileno()), "--begun", str(cells), "--concurrency", str(1 if solo else self._concurrency),
             *(["--solo"] if solo else []), *(["--quiet"] if self._next > 1 else []), *self._command,
         ]  # fmt: skip
         process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            command,
+            pass_fds=[theirs.fileno(), cells],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
         theirs.close()
         ours.setblocking(False)
+        now = self._clock.monotonic()
         child = Child(
             self._next,
             process,
             ours,
             solo,
-            Depth(1 if solo else self._concurrency, self._clock.monotonic()),
+            Depth(1 if solo else self._concurrency, now),
+            Begun(cells),
+            now,
         )
+        os.close(cells)
         self._next += 1
         self._alive[child.number] = child
         self._selector.register(ours, selectors.EVENT_READ, child)
         return child
 
-    def missing(self, wanted: int, *, solo: bool = False) -> int:
-        """How many children to start now: 0 while those that died at start-up are left to rest."""
-        if self._clock.monotonic() < self._not_before:
-            return 0
-        serving = sum(child.solo == solo and not child.retiring for child in self._alive.values())
-        return max(0, wanted - serving)
+    def serving(self, *, solo: bool) -> list[Child]:
+        """Those of one kind that take tasks, or are about to."""
+        return [
+            child for child in self._alive.values() if child.solo == solo and not child.retiring
+        ]
+
+    @property
+    def may_start(self) -> bool:
+        """Whether one may be started now: those that died at start-up are followed by a rest."""
+        return self._clock.monotonic() >= self._not_before
 
     def receive(self, child: Child) -> list[Frame] | None:
         """What a child has said; None once it is gone."""
@@ -207,8 +268,8 @@ class Children:
         child.retiring = True
         self.send(child, pack_stop())
 
-    def bury(self, child: Child) -> int:
-        """Forgets a child that has gone; returns its exit status, negative for a signal."""
+    def bury(self, child: Child) -> Death:
+        """Forgets a child that has gone."""
         self._selector.unregister(child.link)
         child.link.close()
         del self._alive[child.number]
@@ -218,7 +279,9 @@ class Children:
             child.process.kill()  # it closed its socket and stayed: nothing it does can count now
             child.process.wait()
         self._note_death(child)
-        return child.process.returncode
+        death = Death.of(child, child.process.returncode)
+        child.begun.close()
+        return death
 
     def kill(self) -> None:
         """Ends all of them at once."""

@@ -16,11 +16,9 @@ from taskstream.consumer.parent.lanes import Entry, Lanes
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.parent.partitions import Partition
 from taskstream.consumer.pipe import Given, pack_given
+from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import Place, peek
-
-SUSPECT_ALONE = 2
-"""After how many dead children a task runs alone."""
 
 
 class Dispatch:
@@ -76,11 +74,17 @@ class Dispatch:
         if not self._lanes.push(entry):
             self._park(entry)
 
-    def come_back(self, entry: Entry) -> None:
-        """Takes a task back whose child died; it keeps its key."""
+    def come_back(self, entry: Entry, suspicion: Suspicion) -> None:
+        """Takes a task back that its child has not recorded; it keeps its key.
+
+        Args:
+            entry: the task.
+            suspicion: what the child says of it, or its end.
+        """
+        entry.lookup, entry.suspicion = True, suspicion
         if self._ownership.startable(entry) is None:
             return
-        if entry.lost == SUSPECT_ALONE:
+        if entry.alone:
             self._alone.append(entry)
         else:
             self._lanes.push_again(entry)
@@ -154,6 +158,11 @@ class Dispatch:
         return len(self._held)
 
     @property
+    def ready(self) -> int:
+        """How many tasks could be given out to a shared child now."""
+        return self._lanes.ready
+
+    @property
     def waiting_alone(self) -> int:
         """How many tasks wait for a child that they have to themselves."""
         return len(self._alone)
@@ -174,11 +183,8 @@ class Dispatch:
             if entry.held is not None:
                 self._held.append(entry)
                 self._park(entry)
-            elif (
-                self._runs_alone
-                and peek(entry.record.headers).task in self._runs_alone
-                and entry.lost <= SUSPECT_ALONE
-            ):
+            elif self._runs_alone and peek(entry.record.headers).task in self._runs_alone:
+                entry.alone = True
                 self._alone.append(entry)
                 self._park(entry)
             else:
@@ -212,7 +218,7 @@ class Dispatch:
                     partition.fence,
                     partition.intake.group,
                     entry.lookup,
-                    entry.lost,
+                    entry.suspicion,
                 )
             )
         self._free_room(entries)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from taskstream.broker.offsets import Held
 from taskstream.broker.records import Record
+from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.envelope import Place
 
 Lock = tuple[Place, bytes]
@@ -35,7 +36,8 @@ class Entry:
         lane: its priority's lane.
         lookup: whether the store must be asked before it runs.
         held: who goes on running it since an earlier assignment; None for nobody.
-        lost: how often a child died while holding it.
+        suspicion: whether a process may have died of it.
+        alone: whether it needs a child of its own.
         abandoned: whether the child that holds it was told to end it, unrecorded.
         takes_room: whether it still counts among the records that its intake may hold.
         takes_bytes: whether it still counts for the bytes that its intake may hold.
@@ -49,7 +51,8 @@ class Entry:
     lane: str
     lookup: bool
     held: Held | None = None
-    lost: int = 0
+    suspicion: Suspicion = Suspicion.NONE
+    alone: bool = False
     abandoned: bool = False
     takes_room: bool = True
     takes_bytes: bool = True

@@ -22,6 +22,7 @@ from taskstream.broker.records import Record
 from taskstream.broker.sender import Sender
 from taskstream.broker.topics import session_timeout
 from taskstream.consumer.parent import heartbeat
+from taskstream.consumer.parent.autoscale import Range
 from taskstream.consumer.parent.children import Child, Children
 from taskstream.consumer.parent.dispatch import Dispatch
 from taskstream.consumer.parent.fence import Fence
@@ -42,17 +43,21 @@ from taskstream.consumer.parent.intake import (
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.parent.settling import Settling
+from taskstream.consumer.parent.staff import Staff
+from taskstream.consumer.parent.staffing import UNLIMITED, Limits
 from taskstream.consumer.pipe import (
     Dropped,
     Failure,
     Frame,
     Hello,
     Pulse,
+    Quarantined,
     Retiring,
     Verdicts,
     pack_beat,
     pack_cancel,
 )
+from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import HEADER_ROOM_BYTES, Place, peek
 from taskstream.core.errors import ConfigError
@@ -87,7 +92,9 @@ class ParentOptions:
         priorities: which of their priorities; empty means all.
         children: how many child processes run async and thread tasks; as many more are started
             for process tasks once the first one comes.
+        autoscale: as many as the load asks for, within this range, instead of `children`.
         concurrency: how many tasks one child runs at once.
+        limits: when a child is replaced.
         group: replaces the app's name in the consumer groups' names.
         instance: the worker's name in its groups, for static membership; None for none.
         drain: how long running tasks may go on after the first stop.
@@ -99,7 +106,9 @@ class ParentOptions:
     queue_names: tuple[str, ...] = ()
     priorities: tuple[str, ...] = ()
     children: int = 2
+    autoscale: Range | None = None
     concurrency: int = 50
+    limits: Limits = UNLIMITED
     group: str | None = None
     instance: str | None = None
     drain: float = 30.0
@@ -159,6 +168,14 @@ class Parent:
             selector=self._selector,
             clock=clock,
         )
+        self._staff = Staff(
+            self._children,
+            count=options.children,
+            autoscale=options.autoscale,
+            limits=options.limits,
+            concurrency=options.concurrency,
+            clock=clock,
+        )
         self._ownership = Ownership(clock)
         self._work: Work | None = None
         self._numbers = itertools.count(1)
@@ -193,6 +210,10 @@ class Parent:
         """The first call drains: running tasks end, nothing new starts. The second ends at once."""
         self._stops += 1
         self._wake()
+
+    def scale(self, children: int | None) -> None:
+        """Sets the number of children, from the loop's thread; see `Staff.command`."""
+        self._staff.command(children)
 
     @property
     def finished(self) -> int:
@@ -318,15 +339,12 @@ class Parent:
                 self._hear(child)
                 if child.number in self._children:
                     self._bury(child)
-        if self._stops:
-            return
-        for _ in range(self._children.missing(self._options.children)):
-            self._children.start()
-        alone = self._work.dispatch.waiting_alone if self._work else 0
-        if alone:
-            wanted = min(self._options.children, alone)
-            for _ in range(self._children.missing(wanted, solo=True)):
-                self._children.start(solo=True)
+        if not self._stops:
+            dispatch = self._work.dispatch if self._work else None
+            self._staff.keep(
+                waiting=dispatch.ready if dispatch else 0,
+                waiting_alone=dispatch.waiting_alone if dispatch else 0,
+            )
 
     def _hear(self, child: Child) -> None:
         frames = self._children.receive(child)
@@ -339,7 +357,9 @@ class Parent:
     def _react_to_child(self, child: Child, frame: Frame) -> None:
         match frame:
             case Verdicts(tasks, write_seconds):
-                child.depth.finished(len(tasks), write_seconds, self._clock.monotonic())
+                child.used = self._clock.monotonic()
+                child.finished += len(tasks)
+                child.depth.finished(len(tasks), write_seconds, child.used)
                 for judged in tasks:
                     entry = child.held.pop(judged.number, None)
                     if entry is not None and self._work is not None:
@@ -348,9 +368,13 @@ class Parent:
             case Pulse():
                 child.pulse = frame
             case Dropped(numbers):
-                self._come_back(
-                    [child.held.pop(number) for number in numbers if number in child.held]
-                )
+                for entry in child.give_back(numbers):
+                    self._come_back(entry, Suspicion.NONE)
+            case Quarantined(numbers):
+                _log.info("suspects go on alone", tasks=len(numbers))
+                for entry in child.give_back(numbers):
+                    entry.alone = True
+                    self._come_back(entry, entry.suspicion)
             case Hello():
                 child.ready = True
                 if self._work is None:
@@ -360,30 +384,31 @@ class Parent:
                     self._fatal = ConfigError(message + (f"\n{traceback}" if traceback else ""))
                 else:
                     _log.error("a child can't start", pid=child.pid, error=message)
-            case Retiring():
-                self._children.retire(child)
+            case Retiring(serves):
+                child.spent = True
+                if not serves:
+                    self._children.retire(child)
 
     def _bury(self, child: Child) -> None:
-        status = self._children.bury(child)
-        reason = f"signal {-status}" if status < 0 else f"exit {status}"
+        death = self._children.bury(child)
+        reason = f"signal {-death.status}" if death.status < 0 else f"exit {death.status}"
         if child.retiring and not child.held:
             return
         _log.warning(
             "a child died; what it held is looked up and run again",
             pid=child.pid, reason=reason, held=len(child.held), ready=child.ready,
+            suspects=sum(suspicion is not Suspicion.NONE for _, suspicion in death.held),
         )  # fmt: skip
         self.metrics.counter(table.CHILD_DEATHS, reason=reason).inc()
-        for entry in child.held.values():
-            entry.lost += 1
-        self._come_back(list(child.held.values()))
+        for entry, suspicion in death.held:
+            self._come_back(entry, suspicion)
 
-    def _come_back(self, entries: Sequence[Entry]) -> None:
+    def _come_back(self, entry: Entry, suspicion: Suspicion) -> None:
         """What a child held and has not recorded, as far as anybody here knows."""
-        for entry in entries:
-            entry.lookup, entry.abandoned = True, False
-            if self._work is not None:
-                self._work.dispatch.come_back(entry)
-            self._let_go(entry)
+        entry.abandoned = False
+        if self._work is not None:
+            self._work.dispatch.come_back(entry, suspicion)
+        self._let_go(entry)
 
     def _let_go(self, entry: Entry) -> None:
         """Somebody may wait for a task that was held over a rebalance: its end is told at once."""
@@ -529,6 +554,7 @@ class Parent:
             intake.release(1, record.size_bytes)
             partition.tracker.finish(record.offset)
             return
+        held = partition.held.get(record.offset)
         entry = Entry(
             next(self._numbers),
             record,
@@ -536,7 +562,10 @@ class Parent:
             partition.epoch,
             intake.lane,
             lookup=facts.lookup or record.offset < partition.inherited,
-            held=partition.held.get(record.offset),
+            held=held,
+            suspicion=Suspicion.SUSPECT
+            if record.offset < partition.suspected and held is None
+            else Suspicion.NONE,
         )
         if entry.held is not None:
             work.holders.follow()

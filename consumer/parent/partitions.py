@@ -45,6 +45,7 @@ class Partition:
         fence: what tasks are given as their fencing number.
         tracker: which records are finished.
         inherited: records below this offset may have been started by an earlier owner.
+        suspected: and a process may have died of those below this one.
         end: the end of the partition at its assignment.
         held: by offset, what an earlier owner goes on running.
         reserved: the horizon of the last acknowledged commit.
@@ -56,6 +57,7 @@ class Partition:
     fence: int
     tracker: Tracker
     inherited: int
+    suspected: int
     end: int
     held: dict[int, Held] = field(default_factory=dict)
     reserved: int = 0
@@ -73,7 +75,8 @@ class Partition:
         start = assigned.low if assigned.committed is None else assigned.committed
         progress = decode(start, assigned.metadata)
         if progress is None:  # not our commit: whatever stands there may have been started
-            progress = Progress(start, start, horizon=assigned.high)
+            # But of a group that somebody reset one can't say that its worker died.
+            progress = Progress(start, start, horizon=assigned.high, in_order=True)
         return cls(
             place=assigned.place,
             epoch=epoch,
@@ -81,6 +84,7 @@ class Partition:
             fence=fence,
             tracker=Tracker.resume(progress),
             inherited=progress.horizon,
+            suspected=start if progress.in_order else progress.horizon,
             end=assigned.high,
             held={one.offset: one for one in progress.held},
             given_to=start,
@@ -127,11 +131,13 @@ class Partition:
             held: what goes on running here.
         """
         horizon = max(self.inherited, self.given_to, self.tracker.watermark)
-        progress = self._progress(horizon, held)
+        progress = self._progress(horizon, held, in_order=True)
         return progress.watermark, _encoded(progress)
 
-    def _progress(self, horizon: int, held: Collection[Held] = ()) -> Progress:
-        progress = self.tracker.progress(horizon)
+    def _progress(
+        self, horizon: int, held: Collection[Held] = (), *, in_order: bool = False
+    ) -> Progress:
+        progress = self.tracker.progress(horizon, in_order=in_order)
         if not held and not self.held:
             return progress
         unfinished = set(progress.unfinished)

@@ -187,18 +187,6 @@ def _partition(key: str, count: int) -> int:
     return partition_for(key.encode(), count)
 
 
-def test_a_task_that_kills_its_process_costs_nobody_else(stage: Stage) -> None:
-    """A poison task takes its children with it three times and dies as WorkerLost; the rest is done."""
-    stage.worker()
-    others = stage.task("add").publish_many({"n": n} for n in range(200))
-    poison = stage.task("kills_its_process").publish(1)
-    others += stage.task("add").publish_many({"n": n} for n in range(200))
-    with pytest.raises(TaskFailed, match="WorkerLost"):
-        poison.result(timeout=60)
-    stage.wait_for(others, {State.SUCCEEDED: 400})
-    assert Counter(run.id for run in stage.journal)[poison.id] == 3
-
-
 def test_an_unknown_task_gets_its_grace(stage: Stage) -> None:
     """Publishers are rolled out before workers, and no dead letter comes of it."""
     old = stage.worker(without="add")

@@ -46,6 +46,7 @@ def note(**more: object) -> None:
 def build(name: str, **settings: Any) -> App:
     """The app of that name with all its tasks."""
     app = App(name, **settings)
+    leaked: list[bytes] = []
     without = os.environ.get(WITHOUT, "").split(",")
 
     def known(task: str) -> bool:
@@ -158,6 +159,57 @@ def build(name: str, **settings: Any) -> App:
     def kills_its_process(n: int) -> None:
         note()
         os.kill(os.getpid(), signal.SIGKILL)
+
+    @app.task(retry=QUICKLY)
+    def reads_nowhere() -> None:
+        """Ends its process with a segmentation fault."""
+        import ctypes
+
+        note()
+        ctypes.string_at(0)
+
+    @app.task(retry=QUICKLY)
+    def leaves() -> None:
+        note()
+        os._exit(3)
+
+    @app.task(retry=QUICKLY)
+    async def aborts() -> None:
+        note()
+        os.abort()
+
+    @app.task(retry=QUICKLY, runs="process")
+    def leaves_in_process() -> None:
+        note()
+        os._exit(3)
+
+    @app.task(retry=QUICKLY)
+    async def naps(seconds: float) -> str:
+        import asyncio
+
+        note()
+        await asyncio.sleep(seconds)
+        return "rested"
+
+    @app.task(retry=QUICKLY, runs="process")
+    def naps_in_process(seconds: float) -> str:
+        note()
+        time.sleep(seconds)
+        return "rested"
+
+    @app.task(retry=None, timeout=0.3)
+    async def holds_the_loop(path: str) -> None:
+        """Blocks its event loop until the file exists."""
+        note()
+        while not Path(path).exists():
+            time.sleep(0.02)  # noqa: ASYNC251 - what it is for
+
+    @app.task(retry=QUICKLY)
+    async def keeps(size_bytes: int) -> int:
+        """Leaks memory."""
+        note()
+        leaked.append(b"x" * size_bytes)
+        return len(leaked)
 
     @app.task(retry=QUICKLY)
     async def returns_nonsense() -> int:

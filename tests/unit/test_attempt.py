@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from taskstream.broker.records import Record
-from taskstream.consumer.child.attempt import Attempt, check, open_, recall, resolve, row
+from taskstream.consumer.child.attempt import Attempt, open_, recall, resolve, row, weigh
 from taskstream.consumer.pipe import Given
+from taskstream.consumer.suspicion import LOST_UNSEEN, Suspicion
 from taskstream.consumer.verdict import Again, Dead, Done
 from taskstream.core.envelope import Envelope, Header, write
 from taskstream.core.ids import new_id
@@ -17,15 +18,15 @@ ID = new_id()
 NOW_US = 1_700_000_000_000_000
 
 
-def given_(headers: list[Header], lost: int = 0) -> Given:
+def given_(headers: list[Header], suspicion: Suspicion = Suspicion.NONE) -> Given:
     """A task as the parent gives it."""
     record = Record("shop.tasks.normal", 3, 42, b"k", b"v", tuple(headers), 1_700_000_000.0)
-    return Given(1, record, NOW_US, 7, "shop.tasks.normal", lookup=True, lost=lost)
+    return Given(1, record, NOW_US, 7, "shop.tasks.normal", lookup=True, suspicion=suspicion)
 
 
-def attempt_(attempt: int = 2, run: int = 0, lost: int = 0) -> Attempt:
+def attempt_(attempt: int = 2, run: int = 0, suspicion: Suspicion = Suspicion.NONE) -> Attempt:
     """An opened attempt."""
-    return open_(given_(write(Envelope("charge", id=ID, attempt=attempt, run=run)), lost))
+    return open_(given_(write(Envelope("charge", id=ID, attempt=attempt, run=run)), suspicion))
 
 
 def found(attempt: int, state: State, run: int = 0, **more: Any) -> Row:
@@ -110,12 +111,45 @@ def test_unreadable_headers_end_the_attempt() -> None:
     assert row(opened, worker="w").state is State.DEAD
 
 
-def test_a_task_that_kills_its_children_is_buried() -> None:
-    """After three dead children it is not run again."""
-    assert check(attempt_(lost=2), now=0.0).verdict is None
-    buried = check(attempt_(lost=3), now=0.0).verdict
-    assert isinstance(buried, Dead)
-    assert buried.reason == "WorkerLost"
+def test_strikes_are_added_to_those_of_the_row() -> None:
+    """What an earlier owner wrote down counts, also where its clock was ahead; ours wins over it."""
+    before = found(2, State.RUNNING, strikes=1)
+    suspect = recall(attempt_(2, suspicion=Suspicion.SUSPECT), [before])
+    ruling = weigh(suspect)
+    assert (ruling.strikes, ruling.alone, suspect.verdict) == (2, True, None)
+    written = row(suspect, worker="w")
+    assert (written.state, written.strikes) == (State.RUNNING, 2)
+    assert before.written_us < written.written_us < suspect.written_us
+
+
+def test_the_outcome_of_a_suspect_wins_over_its_strikes() -> None:
+    """The two rows of one attempt: the second one has the higher timestamp, and keeps the strikes."""
+    suspect = attempt_(2, suspicion=Suspicion.SUSPECT)
+    weigh(suspect)
+    struck = row(suspect, worker="w")
+    suspect.verdict = Done()
+    judged = row(suspect, worker="w")
+    assert judged.written_us == struck.written_us + 1
+    assert (judged.state, judged.strikes) == (State.SUCCEEDED, 1)
+
+
+def test_strikes_belong_to_an_attempt() -> None:
+    """A retry begins without those of the attempt before."""
+    retried = recall(attempt_(2), [found(1, State.RETRYING, due=1.0, strikes=2)])
+    assert weigh(retried).strikes == 0
+
+
+@pytest.mark.parametrize(
+    ("suspicion", "recorded"), [(Suspicion.CAUGHT, 2), (Suspicion.SUSPECT, LOST_UNSEEN - 1)]
+)
+def test_a_task_that_kills_its_processes_is_dead(suspicion: Suspicion, recorded: int) -> None:
+    """Caught alone at the third death, or unseen too often: it is not run again, and says why."""
+    last = recall(attempt_(2, suspicion=suspicion), [found(2, State.RUNNING, strikes=recorded)])
+    weigh(last)
+    assert isinstance(last.verdict, Dead)
+    assert last.verdict.reason == "WorkerLost"
+    assert f"{recorded + 1}" in last.verdict.message
+    assert row(last, worker="w").strikes == recorded + 1
 
 
 def test_the_unknown_is_put_off_with_its_reason() -> None:

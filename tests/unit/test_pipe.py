@@ -10,6 +10,7 @@ from taskstream.consumer.pipe import (
     Given,
     Hello,
     Judged,
+    Quarantined,
     Reply,
     Retiring,
     Stop,
@@ -18,10 +19,12 @@ from taskstream.consumer.pipe import (
     pack_failure,
     pack_given,
     pack_hello,
+    pack_quarantined,
     pack_retiring,
     pack_stop,
     pack_verdicts,
 )
+from taskstream.consumer.suspicion import Suspicion
 from taskstream.consumer.verdict import Again, Dead, Done
 from taskstream.core.envelope import Place
 from taskstream.core.states import State
@@ -45,7 +48,7 @@ tasks = st.builds(
     fence=st.integers(0, 2**62),
     group=st.text(),
     lookup=st.booleans(),
-    lost=st.integers(0, 5),
+    suspicion=st.sampled_from(Suspicion),
 )
 verdicts = (
     st.sampled_from([Done(state) for state in State])
@@ -69,7 +72,8 @@ def test_frames_survive_any_cut(
     given_: list[Given], told: list[Judged], data: st.DataObject
 ) -> None:
     """However the bytes arrive in pieces, the same frames come out in the same order."""
-    stream = pack_given(given_) + pack_verdicts(Verdicts(told, 0.5)) + pack_stop() + pack_retiring()
+    stream = pack_given(given_) + pack_verdicts(Verdicts(told, 0.5)) + pack_stop()
+    stream += pack_retiring(serves=True) + pack_quarantined([3, 5])
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     frames = Frames()
     heard = [
@@ -77,13 +81,19 @@ def test_frames_survive_any_cut(
         for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
         for frame in frames.feed(stream[start:end])
     ]
-    assert heard == [*([given_] if given_ else []), Verdicts(told, 0.5), Stop(), Retiring()]
+    assert heard == [
+        *([given_] if given_ else []),
+        Verdicts(told, 0.5),
+        Stop(),
+        Retiring(True),
+        Quarantined((3, 5)),
+    ]
 
 
 def test_long_lists_are_cut_into_frames() -> None:
     """A thousand tasks are four frames of 250."""
     record = Record("t", 0, 0, None, None, (), 0.0)
-    many = [Given(number, record, 0, 0, "g", False, 0) for number in range(1000)]
+    many = [Given(number, record, 0, 0, "g", False, Suspicion.NONE) for number in range(1000)]
     frames = list(Frames().feed(pack_given(many)))
     assert [len(frame) for frame in frames if isinstance(frame, list)] == [250] * 4
 
