@@ -30,6 +30,13 @@ KAFKA_LOGGER = "taskstream.kafka"
 logging.getLogger(KAFKA_LOGGER).addHandler(logging.NullHandler())
 
 
+_OF_MEMBERS = (
+    "group.protocol", "group.instance.id", "partition.assignment.strategy", "session.timeout.ms",
+    "heartbeat.interval.ms", "max.poll.interval.ms",
+)  # fmt: skip
+"""Options of group members: not a mere reader's business, and refused where they don't fit each other."""
+
+
 def producer_options(
     settings: Settings, address: str, *, client_id: str, room_bytes: int = 0
 ) -> Options:
@@ -138,8 +145,7 @@ def reader_options(settings: Settings, address: str, *, client_id: str, group: s
         "fetch.wait.max.ms": 100,
         **_common(settings, address, client_id),
     }
-    # Group membership is not this client's business, whatever the members are told.
-    for name in ("group.protocol", "group.instance.id", "partition.assignment.strategy"):
+    for name in _OF_MEMBERS:
         options.pop(name, None)
     return options
 
