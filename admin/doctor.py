@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from taskstream.admin import provision
+from taskstream.admin import provision, queues
 from taskstream.broker.cluster import look_at
 from taskstream.broker.topics import Topics
 from taskstream.core.errors import StoreUnavailable, TaskstreamError
@@ -83,6 +83,7 @@ def examine(load: Callable[[], "App"]) -> Iterator[Finding]:
     if kafka.health is not Health.FAIL:
         yield from _topics(app)
         yield _schemas(app)
+        yield _backlog(app)
     yield _results(app)
     yield _otlp(app)
 
@@ -186,6 +187,25 @@ def _offsets(app: "App", topics: Topics) -> Finding:
         )  # fmt: skip
     return Finding(
         "offsets", Health.OK, f"{len({group for group, _ in wanted})} groups have theirs"
+    )
+
+
+def _backlog(app: "App") -> Finding:
+    """Queues that are read too slowly, or by nobody, before Kafka deletes what waits in them."""
+    limit = app.settings.alarming_age
+    try:
+        waiting = [lane for lane in queues.lanes(app, count_dead=False) if lane.lag]
+    except TaskstreamError as error:
+        return Finding("backlog", Health.FAIL, str(error), "run `taskstream init`")
+    old = [lane for lane in waiting if lane.waits_longer_than(limit)]
+    if old:
+        told = ", ".join(f"{lane.topic} ({lane.lag} tasks, {lane.oldest_s:.0f} s)" for lane in old)
+        return Finding(
+            "backlog", Health.FAIL, f"unread for half of the retention: {told}",
+            "start workers for these queues before Kafka deletes the tasks, or raise the topics' retention",
+        )  # fmt: skip
+    return Finding(
+        "backlog", Health.OK, f"{sum(lane.lag for lane in waiting)} tasks wait, none for long"
     )
 
 

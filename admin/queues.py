@@ -42,17 +42,28 @@ class Lane:
     paused: bool
     dead: int
 
+    def waits_longer_than(self, seconds: float) -> bool:
+        """Whether its oldest task was published more than so many seconds ago."""
+        return self.oldest_s is not None and self.oldest_s > seconds
+
     def as_json(self) -> dict[str, Any]:
         """The lane as `queues list --json` shows it."""
         return asdict(self)
 
 
-def lanes(app: "App", *, group: str | None = None, clock: Clock = SYSTEM_CLOCK) -> list[Lane]:
+def lanes(
+    app: "App",
+    *,
+    group: str | None = None,
+    count_dead: bool = True,
+    clock: Clock = SYSTEM_CLOCK,
+) -> list[Lane]:
     """Every priority of every queue, in the app's order.
 
     Args:
         app: the app; the modules of its `include` are imported, for the queues that tasks name.
         group: replaces the app's name in the consumer groups' names.
+        count_dead: whether to read all dead letters, to tell where they came from; else `dead` is 0.
         clock: the time.
 
     Raises:
@@ -61,7 +72,7 @@ def lanes(app: "App", *, group: str | None = None, clock: Clock = SYSTEM_CLOCK) 
     app.load_tasks()
     settings, names = app.settings, app.names
     with Topics(settings, client_id="taskstream-queues") as topics:
-        dead = _dead_by_topic(settings, names.dead)
+        dead = _dead_by_topic(settings, names.dead) if count_dead else Counter()
         found = []
         for queue, priority in _each(app.queues):
             topic = names.tasks(queue, priority)

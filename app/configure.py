@@ -41,6 +41,9 @@ class SettingArguments(TypedDict, total=False):
     retention: float
     publish_timeout: float
     unknown_grace: float
+    dead_limit: int
+    dead_share: float
+    stuck_after: float
     embedded_directory: str
     kafka: Mapping[str, Any]
     cassandra: Mapping[str, Any]

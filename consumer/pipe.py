@@ -66,6 +66,7 @@ class Judged:
         task_id: the task's id; derived by the child for a foreign record.
         task: the task's name; empty where the record didn't tell.
         reply: what those who wait are told; None where nobody asked, or nothing is final yet.
+        recalled: whether its row was found in the store, so that nothing ran here.
     """
 
     number: int
@@ -74,6 +75,7 @@ class Judged:
     task_id: str
     task: str
     reply: Reply | None
+    recalled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +251,7 @@ def pack_verdicts(verdicts: Verdicts) -> bytes:
             judged.task,
             judged.reply
             and (judged.reply.place.topic, judged.reply.place.partition, judged.reply.value),
+            judged.recalled,
         )
         for judged in verdicts.tasks
     ]
@@ -339,8 +342,10 @@ def _read_given(frame: Any) -> list[Given]:
 
 def _read_judged(frame: Any) -> Verdicts:
     tasks = [
-        Judged(number, _verdict(verdict), trace, task_id, task, reply and _read_reply(*reply))
-        for number, verdict, trace, task_id, task, reply in frame[1]
+        Judged(
+            number, _verdict(verdict), trace, task_id, task, reply and _read_reply(*reply), *rest
+        )
+        for number, verdict, trace, task_id, task, reply, *rest in frame[1]
     ]
     return Verdicts(tasks, frame[2])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from taskstream.consumer.parent.autoscale import Range
 from taskstream.consumer.parent.loop import Parent, ParentOptions
 from taskstream.consumer.parent.staffing import UNLIMITED, Limits
+from taskstream.consumer.watch import Watchdog, dump_on_signal
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import ConfigError
 from taskstream.observability.health import HealthServer
@@ -85,10 +86,13 @@ def run(options: WorkerOptions, clock: Clock = SYSTEM_CLOCK) -> int:
     for number in before:
         signal.signal(number, lambda _number, _frame: parent.stop())
     health = None
+    watchdog = Watchdog(parent.paces, dump=parent.dump, clock=clock)
+    dump_on_signal()
     try:
+        watchdog.start()
         if options.health_port is not None:
             health = HealthServer(
-                live=list,
+                live=lambda: watchdog.problems,
                 ready=lambda: parent.not_ready,
                 metrics=parent.metrics.exposition,
                 port=options.health_port,
@@ -96,6 +100,7 @@ def run(options: WorkerOptions, clock: Clock = SYSTEM_CLOCK) -> int:
             health.start()
         parent.run()
     finally:
+        watchdog.close()
         if health is not None:
             health.close()
         for number, handler in before.items():

@@ -32,6 +32,11 @@ class Settings:
         retention: how long task topics keep records; `init` refuses a `result_ttl` below it.
         publish_timeout: how long `publish` waits for Kafka.
         unknown_grace: how long an unknown task or schema is put off before it dies.
+        dead_limit: how many tasks of one priority may die, beyond what successes and an hour make up for,
+            before a worker halts it (see docs/workers.md); 0 is no limit.
+        dead_share: which share of a priority's tasks may die for ever: each success makes up for
+            `dead_share / (1 - dead_share)` deaths.
+        stuck_after: how long a part of a worker may make no step before /live fails.
         embedded_directory: where the embedded mode keeps its address and results.
         kafka: options passed untouched to every Kafka client (librdkafka's names).
         cassandra: options passed untouched to the driver's `Cluster`.
@@ -49,6 +54,9 @@ class Settings:
     retention: float = 7 * DAY
     publish_timeout: float = 30.0
     unknown_grace: float = 600.0
+    dead_limit: int = 100
+    dead_share: float = 0.5
+    stuck_after: float = 60.0
     embedded_directory: str = ""
     kafka: Mapping[str, Any] = field(default_factory=dict)
     cassandra: Mapping[str, Any] = field(default_factory=dict)
@@ -57,6 +65,11 @@ class Settings:
     def embedded(self) -> bool:
         """Whether the broker runs inside a process of ours."""
         return self.bootstrap_servers == EMBEDDED
+
+    @property
+    def alarming_age(self) -> float:
+        """How many seconds a task may wait before that is an alarm: half of what Kafka keeps it for."""
+        return self.retention / 2
 
     def require_broker(self) -> None:
         """Raises ConfigError where no broker is configured; says both ways out."""
@@ -118,5 +131,5 @@ def _convert(name: str, value: Any, source: str) -> Any:
     try:
         return wanted(value)
     except (TypeError, ValueError) as error:
-        kind = {int: "a whole number", float: "a number of seconds"}[wanted]
+        kind = {int: "a whole number", float: "a number"}[wanted]
         raise ConfigError(f"setting {name} in {source} must be {kind}, not {value!r}") from error

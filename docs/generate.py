@@ -16,7 +16,15 @@ from taskstream.core.settings import Settings
 from taskstream.core.tiers import DAY, HOUR, MINUTE
 from taskstream.infra.settings import ServerSettings
 from taskstream.infra.settings import variable as server_variable
-from taskstream.observability.table import ERROR, LOG_FIELDS, METRICS, SPANS, Attribute
+from taskstream.observability.table import (
+    ERROR,
+    LOG_FIELDS,
+    METRICS,
+    RESERVED,
+    SPANS,
+    Attribute,
+    Metric,
+)
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Written by `make docs` from the code: change it there. -->"
@@ -81,9 +89,7 @@ def metrics_page() -> str:
         "",
         (
             "A worker shows them at `/metrics` of its `--health-port`. A counter's name ends in `_total` there. "
-            "This version keeps `taskstream.attempts`, `taskstream.dead`, `taskstream.child.deaths`, "
-            "`taskstream.waiting`, `taskstream.watermark.gap`, `taskstream.slots` and "
-            "`messaging.client.consumed.messages`; the other names are reserved for the next ones."
+            f"Not counted yet, their names are reserved: {_listed(RESERVED)}."
         ),
         "",
         *_table(
@@ -166,6 +172,10 @@ def _duration(seconds: float) -> str:
         if seconds > unit and seconds % unit == 0:
             return f"`{seconds:.0f}` ({seconds / unit:g} {name})"
     return f"`{seconds:g}`"
+
+
+def _listed(metrics: Iterable[Metric]) -> str:
+    return ", ".join(f"`{metric.name}`" for metric in metrics)
 
 
 def _attributes(attributes: Iterable[Attribute]) -> list[str]:

@@ -238,7 +238,7 @@ LAG = Metric(
 )
 OLDEST_AGE = Metric(
     "taskstream.oldest.age", Kind.GAUGE, "s",
-    "age of the oldest unfinished task", (QUEUE, PRIORITY),
+    "age of the oldest task that was taken in and is not finished; 0 where there is none", (QUEUE, PRIORITY),
 )
 WAITING = Metric(
     "taskstream.waiting", Kind.GAUGE, "{task}",
@@ -258,7 +258,11 @@ WATERMARK_GAP = Metric(
 )
 PAUSED = Metric(
     "taskstream.paused", Kind.GAUGE, "{partition}",
-    "partitions whose intake waits", (QUEUE, PRIORITY),
+    "partitions whose intake waits because too much of them is unfinished", (QUEUE, PRIORITY),
+)
+HALTED = Metric(
+    "taskstream.halted", Kind.GAUGE, "{priority}",
+    "1 while nothing is given out because too many tasks died, else 0", (QUEUE, PRIORITY),
 )
 COMMIT_FAILURES = Metric(
     "taskstream.commit.failures", Kind.COUNTER, "{commit}",
@@ -291,8 +295,19 @@ DELAY_LATENESS = Metric(
 
 METRICS = (
     SENT, CONSUMED, OPERATION_DURATION, PROCESS_DURATION, STORE_DURATION, ATTEMPTS, DEAD, DROPPED, LAG,
-    OLDEST_AGE, WAITING, RUNNING, SLOTS, WATERMARK_GAP, PAUSED, COMMIT_FAILURES, COMMIT_AGE,
+    OLDEST_AGE, WAITING, RUNNING, SLOTS, WATERMARK_GAP, PAUSED, HALTED, COMMIT_FAILURES, COMMIT_AGE,
     REBALANCE_DURATION, CHILD_DEATHS, ROWS_PENDING, ROWS_PER_BATCH, DELAY_LATENESS,
 )
 # fmt: on
 """All metrics, in the order of a task's life, then of the machinery."""
+
+RESERVED = (
+    SENT, OPERATION_DURATION, PROCESS_DURATION, STORE_DURATION, ROWS_PER_BATCH, DELAY_LATENESS,
+)  # fmt: skip
+"""Those whose names are settled, and which nobody counts yet."""
+
+
+def lane_labels(lane: str) -> dict[str, str]:
+    """The labels of a lane, `queue.priority`."""
+    queue, priority = lane.rsplit(".", 1)
+    return {QUEUE.name: queue, PRIORITY.name: priority}

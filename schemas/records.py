@@ -34,7 +34,7 @@ class Records:
         return self._by_name
 
     def encode(self, name: str, fields: Mapping[str, Any]) -> bytes:
-        """The framed value of a record of ours; what it has a default for may be left out."""
+        """The framed value of a record of ours, with all its fields."""
         schema = self._by_name[name]
         return Fingerprint(schema.fingerprint).prefix + schema.write(fields)
 

@@ -25,7 +25,8 @@ def list_queues(app: AppPath, *, as_json: AsJson = False) -> None:
     """List queues and priorities: what waits, for how long, and how many dead letters came of it."""
     from taskstream.admin.queues import lanes
 
-    found = lanes(open_app(app))
+    opened = open_app(app)
+    found = lanes(opened)
     if as_json:
         print_json([lane.as_json() for lane in found])
         return
@@ -44,3 +45,10 @@ def list_queues(app: AppPath, *, as_json: AsJson = False) -> None:
             str(lane.partitions), str(lane.lag), oldest, str(lane.dead),
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+    for lane in found:
+        if lane.waits_longer_than(opened.settings.alarming_age):
+            typer.secho(
+                f"{lane.topic}: its oldest task has waited for half of the retention; "
+                "start workers for it before Kafka deletes it",
+                fg="red", err=True,
+            )  # fmt: skip

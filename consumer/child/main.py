@@ -33,6 +33,7 @@ from taskstream.consumer.pipe import (
     pack_failure,
     pack_hello,
 )
+from taskstream.consumer.watch import dump_on_signal
 from taskstream.core.clock import SYSTEM_CLOCK
 from taskstream.core.errors import ConfigError, TaskstreamError
 from taskstream.observability import logs, tracing
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # not SIG_IGN, which what tasks start would inherit.
     signal.signal(signal.SIGTERM, _leave_it_to_the_parent)
     signal.signal(signal.SIGINT, _leave_it_to_the_parent)
+    dump_on_signal()
     logs.configure(options.log_level)
     try:
         app, service, flush = _open(options, link)

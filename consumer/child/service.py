@@ -379,6 +379,7 @@ class Service:
             attempt.envelope.id,
             attempt.envelope.task,
             steps.reply(attempt, row, self._records),
+            recalled=attempt.found is not None,
         )
 
     def _write_seconds(self, recorded: list[tuple[Attempt, Row]]) -> float:

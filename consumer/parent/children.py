@@ -83,6 +83,7 @@ class Child:
         spent: it has asked to be replaced.
         finished: how many tasks it has finished.
         pulse: how it said it was, the last time it was asked; None before.
+        pulses: how often it has said so.
     """
 
     number: int
@@ -98,6 +99,7 @@ class Child:
     spent: bool = False
     finished: int = 0
     pulse: Pulse | None = None
+    pulses: int = 0
     frames: Frames = field(default_factory=Frames)
     outgoing: deque[memoryview] = field(default_factory=deque)
 

@@ -10,6 +10,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from taskstream.consumer.parent.breaker import Breakers
 from taskstream.consumer.parent.children import Child, Children
 from taskstream.consumer.parent.intake import Intake
 from taskstream.consumer.parent.lanes import Entry, Lanes
@@ -30,6 +31,7 @@ class Dispatch:
         ownership: which of them may start.
         children: who runs them.
         runs_alone: names of tasks that run one at a time in a child of their own.
+        breakers: which lanes are halted, because their tasks only die.
         clock: the time.
     """
 
@@ -41,6 +43,7 @@ class Dispatch:
         children: Children,
         *,
         runs_alone: frozenset[str],
+        breakers: Breakers,
         clock: Clock,
     ) -> None:
         self._lanes = Lanes(weights)
@@ -48,6 +51,7 @@ class Dispatch:
         self._ownership = ownership
         self._children = children
         self._runs_alone = runs_alone
+        self._breakers = breakers
         self._clock = clock
         self._alone: deque[Entry] = deque()
         self._held: list[Entry] = []
@@ -126,6 +130,8 @@ class Dispatch:
     def give_out(self) -> None:
         """Gives the children what they have room for, each lane by its weight."""
         self._give_alone()
+        for lane, room in self._breakers.rooms():
+            self._lanes.bound(lane, room)
         shared = sorted(
             (child for child in self._children if not child.solo and child.room > 0),
             key=lambda child: len(child.held),
@@ -193,11 +199,15 @@ class Dispatch:
         return shared
 
     def _give_alone(self) -> None:
-        if not self._alone:
-            return
         for child in self._children:
             while self._alone and child.solo and child.room > 0:
-                self._give(child, [self._alone.popleft()])
+                entry = next(
+                    (one for one in self._alone if self._breakers.room(one.lane) >= 1), None
+                )
+                if entry is None:
+                    return
+                self._alone.remove(entry)
+                self._give(child, [entry])
 
     def _give(self, child: Child, entries: list[Entry]) -> None:
         now = self._clock.now()
@@ -209,6 +219,7 @@ class Dispatch:
                 continue
             child.held[entry.number] = entry
             entry.given_at = now
+            self._breakers.gave(entry)
             partition.given_to = max(partition.given_to, entry.record.offset + 1)
             given.append(
                 Given(

@@ -17,7 +17,8 @@ from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import Place
-from taskstream.observability import logs
+from taskstream.observability import logs, table
+from taskstream.observability.metrics import Metrics
 
 _log = logs.logger(__name__)
 
@@ -25,6 +26,7 @@ _log = logs.logger(__name__)
 @dataclass(slots=True, eq=False)
 class _Revocation:
     event: PartitionsRevoked
+    began: float
     until: float
     told_us: int | None = None
 
@@ -37,6 +39,7 @@ class Handover:
         heartbeat: knows what Kafka has heard of this worker.
         beat: sends a heartbeat now; returns when it was written, microseconds since 1970.
         fence: how long each step may take.
+        metrics: where it is counted how long a revocation took.
         clock: the time.
     """
 
@@ -46,19 +49,23 @@ class Handover:
         heartbeat: Heartbeat,
         beat: Callable[[], int],
         fence: Fence,
+        *,
+        metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._ownership = ownership
         self._heartbeat = heartbeat
         self._beat = beat
         self._fence = fence
+        self._metrics = metrics
         self._clock = clock
         self._revocations: list[_Revocation] = []
 
     def revoke(self, event: PartitionsRevoked) -> None:
         """Begins to give partitions up: nothing of them starts from now on."""
         self._ownership.begin_to_revoke(event.places)
-        self._revocations.append(_Revocation(event, self._clock.monotonic() + self._fence.grace))
+        now = self._clock.monotonic()
+        self._revocations.append(_Revocation(event, now, now + self._fence.grace))
 
     def turn(self, now: float, running: Collection[Entry]) -> list[Entry]:
         """Takes each revocation a step further.
@@ -112,3 +119,6 @@ class Handover:
         event = revocation.event
         event.offsets = self._ownership.give_up(event.places, held)
         event.answered.set()
+        labels = table.lane_labels(event.intake.lane)
+        took = self._clock.monotonic() - revocation.began
+        self._metrics.histogram(table.REBALANCE_DURATION, **labels).observe(took)

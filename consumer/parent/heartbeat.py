@@ -7,7 +7,7 @@ those (`owed`), whatever it leaves out else.
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from taskstream._version import __version__
@@ -60,13 +60,21 @@ class Heartbeat:
         self._started = clock.now()
         self._acknowledged = (0, clock.monotonic())
 
-    def beat(self, held: Iterable[Entry], owed: Iterable[Entry], children: int) -> int:
+    def beat(
+        self,
+        held: Iterable[Entry],
+        owed: Iterable[Entry],
+        *,
+        children: int,
+        halted: Sequence[str],
+    ) -> int:
         """Sends one; a lost one is followed by the next.
 
         Args:
             held: the tasks that children hold.
             owed: those of them that were given up with their partition.
             children: how many children are alive.
+            halted: the lanes that are halted because too many of their tasks died.
 
         Returns:
             When it was written, microseconds since 1970: what `acknowledged_us` reaches with it.
@@ -82,6 +90,7 @@ class Heartbeat:
             "started": _micros(self._started),
             "at": at_us,
             "children": children,
+            "halted": list(halted),
             "running": running(held, owed, now),
         }
         sent = self._clock.monotonic()

@@ -104,6 +104,9 @@ class Intake:
         tell: takes an event, from any thread, without blocking.
         revoke_wait: seconds that a revocation waits for the loop at most.
         clock: for the consumer.
+
+    Attributes:
+        turns: how often its thread has come round.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class Intake:
         self.lane = lane
         self.topic = topic
         self.group = group
+        self.turns = 0
         self._tell = tell
         self._revoke_wait = revoke_wait
         self._condition = threading.Condition()
@@ -242,6 +246,7 @@ class Intake:
             self._tell(IntakeFailed(self, failure, fatal=True))
 
     def _turn(self) -> None:
+        self.turns += 1
         self._apply_pauses(everything=not self._wait_for_room())
         room = ROOM_RECORDS - self._records
         records = self._consumer.take(max(1, min(TAKE_RECORDS, room)), POLL)

@@ -11,6 +11,7 @@ keyed by its id, so two copies of one task, which a crash can leave behind, neve
 the second one finds the row of the first.
 """
 
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -69,6 +70,8 @@ class _Lane:
     weight: int
     ready: deque[Entry] = field(default_factory=deque)
     deficit: int = 0
+    room: float = math.inf
+    """How many tasks may be taken, whatever is ready."""
 
 
 class Lanes:
@@ -97,6 +100,10 @@ class Lanes:
         self._lanes[entry.lane].ready.append(entry)
         return True
 
+    def bound(self, name: str, room: float) -> None:
+        """Lets no more than so many tasks of a lane be taken, until told otherwise."""
+        self._lanes[name].room = room
+
     def push_again(self, entry: Entry) -> None:
         """Puts a task that was taken and came back (its child died) at the head; it keeps its key."""
         self._lanes[entry.lane].ready.appendleft(entry)
@@ -109,10 +116,11 @@ class Lanes:
             lane = self._turns[0]
             lane.deficit = lane.deficit or lane.weight
             before = len(taken)
-            while lane.ready and lane.deficit and len(taken) < limit:
+            while lane.ready and lane.room >= 1 and lane.deficit and len(taken) < limit:
                 taken.append(lane.ready.popleft())
                 lane.deficit -= 1
-            if lane.ready and lane.deficit:
+                lane.room -= 1
+            if lane.ready and lane.room >= 1 and lane.deficit:
                 break  # the limit came in the middle of its turn: it goes on there
             passed_over = 0 if len(taken) > before else passed_over + 1
             lane.deficit = 0
@@ -144,7 +152,7 @@ class Lanes:
     @property
     def ready(self) -> int:
         """How many tasks could be given out now."""
-        return sum(len(lane.ready) for lane in self._lanes.values())
+        return sum(int(min(len(lane.ready), lane.room)) for lane in self._lanes.values())
 
     def waiting(self) -> Iterable[tuple[str, int]]:
         """Each lane and how many tasks it has ready, for metrics."""

@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Sender
 from taskstream.broker.topics import session_timeout
-from taskstream.consumer.parent import heartbeat
+from taskstream.consumer.parent import gauges, heartbeat, readiness
+from taskstream.consumer.parent.alarms import Alarms
 from taskstream.consumer.parent.autoscale import Range
+from taskstream.consumer.parent.breaker import Breakers
 from taskstream.consumer.parent.children import Child, Children
 from taskstream.consumer.parent.dispatch import Dispatch
 from taskstream.consumer.parent.fence import Fence
@@ -58,6 +60,8 @@ from taskstream.consumer.pipe import (
     pack_cancel,
 )
 from taskstream.consumer.suspicion import Suspicion
+from taskstream.consumer.verdict import Done
+from taskstream.consumer.watch import DUMP, Pace, dump_stacks
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import HEADER_ROOM_BYTES, Place, peek
 from taskstream.core.errors import ConfigError
@@ -76,8 +80,14 @@ UNASSIGNED_AFTER = 15.0
 CLOSE_WITHIN = 5.0
 """Seconds that each step of the end may take."""
 
+ALARMS_EVERY = 1.0
+"""Seconds between two looks at what goes wrong with partitions in silence."""
+
 BEAT_EVERY = 1.0
 """Seconds between two signs of life to the children."""
+
+INTAKE_PATIENCE = 300.0
+"""Seconds that an intake may stand still at least: with Kafka away, its client waits for minutes."""
 
 _log = logs.logger(__name__)
 
@@ -127,6 +137,8 @@ class Work:
         handover: the partitions that are being given up.
         holders: who goes on running what of our partitions.
         fence: how long all this may go on without a word from Kafka.
+        breakers: which lanes are halted, because their tasks only die.
+        alarms: what is said of partitions.
         sender: the worker's producer.
         heartbeat: tells others of this worker.
         flush_traces: sends the spans that are left.
@@ -138,6 +150,8 @@ class Work:
     handover: Handover
     holders: Holders
     fence: Fence
+    breakers: Breakers
+    alarms: Alarms
     sender: Sender
     heartbeat: Heartbeat
     flush_traces: Callable[[], None]
@@ -176,18 +190,22 @@ class Parent:
             concurrency=options.concurrency,
             clock=clock,
         )
-        self._ownership = Ownership(clock)
+        self.metrics = Metrics()
+        self._ownership = Ownership(self.metrics, clock)
         self._work: Work | None = None
         self._numbers = itertools.count(1)
         self._heartbeat_at = 0.0
+        self._alarms_at = 0.0
         self._beat_at = 0.0
         self._opened_at = 0.0
         self._stops = 0
         self._draining = False
         self._drain_until = 0.0
+        self._turns = 0
+        self._patience = Settings().stuck_after
         self._fatal: Exception | None = None
-        self.metrics = Metrics()
-        self._measure()
+        gauges.of_children(self.metrics, self._children, options.concurrency)
+        gauges.of_partitions(self.metrics, self._ownership, clock)
 
     # Public
 
@@ -223,37 +241,44 @@ class Parent:
     @property
     def not_ready(self) -> list[str]:
         """Why it does no work now; empty if it does."""
-        reasons = []
-        if not any(child.ready for child in self._children):
-            reasons.append("no child is ready")
-        if self._work and not self._ownership:
-            reasons.append("no partition is assigned")
-        if self._stops:
-            reasons.append("it is draining")
-        return reasons
-
-    def _measure(self) -> None:
-        """What a look at /metrics reads, in the thread that serves it."""
-
-        def waiting() -> dict[tuple[str, ...], float]:
-            lanes = self._work.dispatch.waiting() if self._work else ()
-            return {tuple(lane.rsplit(".", 1)): count for lane, count in lanes}
-
-        self.metrics.gauge(table.WAITING, waiting)
-        self.metrics.gauge(
-            table.WATERMARK_GAP,
-            lambda: {
-                (place.topic, str(place.partition)): partition.tracker.gap
-                for place, partition in self._ownership.items()
-            },
+        children = [child for child in self._children if child.ready]
+        pulses = [child.pulse for child in children if child.pulse is not None]
+        return readiness.not_ready(
+            readiness.Condition(
+                children=len(children),
+                storeless=sum(not pulse.store_healthy for pulse in pulses),
+                assigned=None if self._work is None else bool(self._ownership),
+                draining=self._stops > 0,
+                commit_ages=self._ownership.commit_ages(),
+                halted=self._work.breakers.halted if self._work else (),
+            )
         )
-        self.metrics.gauge(
-            table.SLOTS, lambda: {(): len(self._children) * self._options.concurrency}
-        )
+
+    def paces(self) -> dict[str, Pace]:
+        """What must move while this worker lives, by name; from any thread."""
+        paces = {"the parent's loop": Pace(self._turns, self._patience)}
+        for intake in self._work.intakes if self._work else ():
+            paces[f"the intake of {intake.lane}"] = Pace(
+                intake.turns, max(self._patience, INTAKE_PATIENCE)
+            )
+        for child in self._children:
+            # A task that has a process to itself may keep the interpreter to itself, too.
+            if child.ready and not (child.solo and child.held):
+                paces[_name_of(child)] = Pace(child.pulses, self._patience)
+        return paces
+
+    def dump(self, stuck: Sequence[str]) -> None:
+        """Writes the stacks of what is stuck to standard error; from any thread."""
+        children = [child for child in self._children if child.ready and _name_of(child) in stuck]
+        for child in children:
+            child.process.send_signal(DUMP)
+        if len(children) < len(stuck):
+            dump_stacks()
 
     # One turn
 
     def _turn(self) -> None:
+        self._turns += 1
         self._keep_children()
         for key, events in self._selector.select(self._wait()):
             if key.data is None:
@@ -285,8 +310,11 @@ class Parent:
         if now - work.heartbeat.silent_since > work.fence.stop_holding_after:
             self._cancel(self._owed())
         self._beat(work, now)
+        if now >= self._alarms_at:
+            self._alarms_at = now + ALARMS_EVERY
+            work.alarms.look(dict(self._ownership.items()), self._clock.now())
         if now >= self._heartbeat_at:
-            self._tell_workers(work.heartbeat)
+            self._tell_workers(work.heartbeat, work.breakers)
 
     def _wait(self) -> float:
         """Seconds until something is due by time; what comes from outside ends the wait."""
@@ -359,7 +387,9 @@ class Parent:
             case Verdicts(tasks, write_seconds):
                 child.used = self._clock.monotonic()
                 child.finished += len(tasks)
-                child.depth.finished(len(tasks), write_seconds, child.used)
+                # Only what succeeds counts: a child is not fed ahead with tasks that all die.
+                good = sum(isinstance(judged.verdict, Done) for judged in tasks)
+                child.depth.finished(good, write_seconds, child.used)
                 for judged in tasks:
                     entry = child.held.pop(judged.number, None)
                     if entry is not None and self._work is not None:
@@ -367,6 +397,7 @@ class Parent:
                         self._let_go(entry)
             case Pulse():
                 child.pulse = frame
+                child.pulses += 1
             case Dropped(numbers):
                 for entry in child.give_back(numbers):
                     self._come_back(entry, Suspicion.NONE)
@@ -433,10 +464,12 @@ class Parent:
             if child.ready:
                 self._children.send(child, pack_beat(work.fence.beat_limit))
 
-    def _tell_workers(self, beats: Heartbeat) -> int:
+    def _tell_workers(self, beats: Heartbeat, breakers: Breakers) -> int:
         """Sends a heartbeat; returns when it was written, microseconds since 1970."""
         self._heartbeat_at = self._clock.monotonic() + heartbeat.EVERY
-        return beats.beat(self._held(), self._owed(), len(self._children))
+        return beats.beat(
+            self._held(), self._owed(), children=len(self._children), halted=breakers.halted
+        )
 
     def _owed(self) -> list[Entry]:
         """What runs here of partitions that are given up: their next owners wait for it."""
@@ -451,6 +484,7 @@ class Parent:
     def _open(self, hello: Hello) -> Work:
         """The first child has told what the app is: connect to Kafka."""
         settings = Settings(**hello.settings)
+        self._patience = settings.stuck_after
         names, records = Names(hello.app), Records()
         served = list(_served(hello.queues, self._options))
         fence = Fence(session_timeout(settings), heartbeat.EVERY)
@@ -473,6 +507,12 @@ class Parent:
             )
             for queue, priority, _ in served
         ]
+        breakers = Breakers(
+            [intake.lane for intake in intakes],
+            limit=settings.dead_limit,
+            share=settings.dead_share,
+            clock=self._clock,
+        )
         dispatch = Dispatch(
             {f"{queue}.{priority}": weight for queue, priority, weight in served},
             {intake.lane: intake for intake in intakes},
@@ -481,6 +521,7 @@ class Parent:
             runs_alone=frozenset(
                 name for name, facts in hello.tasks.items() if facts.runs == "process"
             ),
+            breakers=breakers,
             clock=self._clock,
         )
         settling = Settling(
@@ -488,6 +529,7 @@ class Parent:
             dispatch,
             Handoff(sender, names, self._tell),
             sender,
+            breakers=breakers,
             metrics=self.metrics,
             clock=self._clock,
         )
@@ -500,11 +542,17 @@ class Parent:
             clock=self._clock,
         )
         handover = Handover(
-            self._ownership, beats, lambda: self._tell_workers(beats), fence, self._clock
+            self._ownership,
+            beats,
+            lambda: self._tell_workers(beats, breakers),
+            fence,
+            metrics=self.metrics,
+            clock=self._clock,
         )
         holders = Holders(
             settings, names, records, silence=fence.silence, tell=self._tell, clock=self._clock
         )
+        gauges.of_lanes(self.metrics, self._ownership, intakes, dispatch, breakers)
         for intake in intakes:
             intake.start()
         self._opened_at = self._clock.monotonic()
@@ -513,7 +561,17 @@ class Parent:
             lanes=",".join(intake.lane for intake in intakes),
         )  # fmt: skip
         return Work(
-            intakes, dispatch, settling, handover, holders, fence, sender, beats, flush_traces
+            intakes,
+            dispatch,
+            settling,
+            handover,
+            holders,
+            fence,
+            breakers,
+            Alarms(settings.alarming_age),
+            sender,
+            beats,
+            flush_traces,
         )
 
     def _react(self, work: Work, event: Event | HandedOff | HoldersHeard) -> None:
@@ -553,6 +611,8 @@ class Parent:
         if facts.group is not None and facts.group != intake.group:
             intake.release(1, record.size_bytes)
             partition.tracker.finish(record.offset)
+            queue = intake.lane.rpartition(".")[0]
+            self.metrics.counter(table.DROPPED, queue=queue, reason="group").inc()
             return
         held = partition.held.get(record.offset)
         entry = Entry(
@@ -567,6 +627,7 @@ class Parent:
             if record.offset < partition.suspected and held is None
             else Suspicion.NONE,
         )
+        partition.entries[record.offset] = entry
         if entry.held is not None:
             work.holders.follow()
         work.dispatch.arrive(entry, partition, facts.due)
@@ -665,6 +726,10 @@ def _served(
         for priority, weight in priorities.items():
             if not options.priorities or priority in options.priorities:
                 yield queue, priority, weight
+
+
+def _name_of(child: Child) -> str:
+    return f"child {child.pid}"
 
 
 def _drain(link: socket.socket) -> None:

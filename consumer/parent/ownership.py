@@ -17,7 +17,8 @@ from taskstream.core.clock import Clock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError
 from taskstream.core.faultpoints import AFTER_COMMIT, BEFORE_COMMIT, fault_point
-from taskstream.observability import logs
+from taskstream.observability import logs, table
+from taskstream.observability.metrics import Metrics
 
 COMMIT_EVERY = 0.25
 """Seconds between commits while anything changes."""
@@ -29,19 +30,22 @@ class Ownership:
     """The partitions of all intakes. Not thread-safe: it belongs to the loop.
 
     Args:
+        metrics: where failures and waits are counted.
         clock: the time.
 
     Attributes:
         commit_again: seconds after which everything is committed again, changed or not.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self.commit_again = 5.0
+        self._metrics = metrics
         self._clock = clock
         self._partitions: dict[Place, Partition] = {}
         self._epochs = itertools.count(1)
         self._commit_at = 0.0
         self._commit_all_at = 0.0
+        self._acknowledged_at: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._partitions)
@@ -76,6 +80,8 @@ class Ownership:
 
     def assign(self, intake: Intake, assigned: Sequence[Assigned]) -> None:
         """Partitions are ours from now on; a commit that reserves their horizon is due at once."""
+        if not self.of(intake):
+            self._acknowledged_at[intake.lane] = self._clock.monotonic()
         for one in assigned:
             self._partitions[one.place] = Partition.begin(
                 one,
@@ -151,6 +157,8 @@ class Ownership:
                 "a commit failed; it is repeated",
                 places=",".join(map(str, offsets)), error=str(error),
             )  # fmt: skip
+            for lane in {one.intake.lane for one in map(self.find, offsets) if one is not None}:
+                self._metrics.counter(table.COMMIT_FAILURES, **table.lane_labels(lane)).inc()
         else:
             fault_point(AFTER_COMMIT)
         freed: list[Entry] = []
@@ -161,8 +169,15 @@ class Ownership:
             if error is not None:
                 partition.refuse()
             else:
+                self._acknowledged_at[partition.intake.lane] = self._clock.monotonic()
                 freed += partition.acknowledge()
         return freed
+
+    def commit_ages(self) -> dict[str, float]:
+        """Seconds since Kafka last acknowledged a commit, by lane; only where it should."""
+        now = self._clock.monotonic()
+        lanes = {partition.intake.lane for _, partition in self.items()}
+        return {lane: now - at for lane, at in list(self._acknowledged_at.items()) if lane in lanes}
 
     def last_commits(self, intake: Intake) -> Offsets:
         """What to commit when the intake leaves its group."""

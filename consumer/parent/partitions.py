@@ -66,6 +66,8 @@ class Partition:
     """Delivered at or above the horizon: given out once it has moved."""
     given_to: int = 0
     """One past the highest offset given out."""
+    entries: dict[int, Entry] = field(default_factory=dict)
+    """Delivered and not finished, by offset."""
     _sent: Progress | None = None
     _acknowledged: Progress | None = None
 
@@ -94,6 +96,16 @@ class Partition:
     def full(self) -> bool:
         """Whether too much of it is unfinished to take more in."""
         return self.tracker.in_hand >= WINDOW_FULL
+
+    @property
+    def head(self) -> Entry | None:
+        """The unfinished task with the lowest offset, which no commit passes; None if not in hand."""
+        return self.entries.get(self.tracker.watermark)
+
+    def finish(self, entry: Entry) -> None:
+        """A task of this partition needs nothing more."""
+        self.tracker.finish(entry.record.offset)
+        self.entries.pop(entry.record.offset, None)
 
     def within_horizon(self, entry: Entry) -> bool:
         """Whether the entry may be given out now; else it waits here until the horizon has moved."""

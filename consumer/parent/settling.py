@@ -9,6 +9,7 @@ import contextlib
 import heapq
 
 from taskstream.broker.sender import Sender, unheard
+from taskstream.consumer.parent.breaker import Breakers
 from taskstream.consumer.parent.dispatch import Dispatch
 from taskstream.consumer.parent.handoff import Handoff
 from taskstream.consumer.parent.lanes import Entry
@@ -35,6 +36,7 @@ class Settling:
         dispatch: where the key of a finished task is freed.
         handoff: produces what follows.
         sender: for replies.
+        breakers: hear every verdict.
         metrics: where they are counted.
         clock: the time.
     """
@@ -46,6 +48,7 @@ class Settling:
         handoff: Handoff,
         sender: Sender,
         *,
+        breakers: Breakers,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -53,6 +56,7 @@ class Settling:
         self._dispatch = dispatch
         self._handoff = handoff
         self._sender = sender
+        self._breakers = breakers
         self._metrics = metrics
         self._clock = clock
         self._again: list[tuple[float, int, Entry, Judged]] = []
@@ -71,9 +75,12 @@ class Settling:
 
     def judged(self, entry: Entry, judged: Judged) -> None:
         """Does what is left to do for a task whose row is stored."""
+        self._breakers.judged(entry, judged)
         if self._ownership.current(entry) is None:
             return  # the partition has another owner by now, who finds the row in the store
         queue, priority = entry.lane.rsplit(".", 1)
+        if judged.recalled and isinstance(judged.verdict, Done):
+            self._metrics.counter(table.DROPPED, queue=queue, reason="judged").inc()
         state = str(judged.verdict.state)
         self._metrics.counter(table.ATTEMPTS, queue=queue, priority=priority, state=state).inc()
         if isinstance(judged.verdict, Dead):
@@ -116,7 +123,7 @@ class Settling:
     def _finish(self, entry: Entry) -> None:
         partition = self._ownership.current(entry)
         if partition is not None:
-            partition.tracker.finish(entry.record.offset)
+            partition.finish(entry)
             self._dispatch.release(entry)
             self.finished += 1
 

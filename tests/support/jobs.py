@@ -20,6 +20,9 @@ JOURNAL = "TASKSTREAM_TEST_JOURNAL"
 WITHOUT = "TASKSTREAM_TEST_WITHOUT"
 """Names of tasks that this worker does not know, separated by commas: an older build."""
 
+BROKEN = "TASKSTREAM_TEST_BROKEN"
+"""Set where the worker runs a bad deploy: one task's code raises."""
+
 QUICKLY = Retry(attempts=3, first=0.05, longest=0.2)
 
 
@@ -85,6 +88,14 @@ def build(name: str, **settings: Any) -> App:
     async def never_works(n: int) -> None:
         note()
         raise ValueError(f"no {n} will do")
+
+    @app.task(retry=None, priority="low")
+    async def deployed(n: int) -> int:
+        """Raises in a worker with the broken build."""
+        note()
+        if BROKEN in os.environ:
+            raise ImportError("no module named 'forgotten'")
+        return n
 
     @app.task(retry=Retry(attempts=10))
     async def gives_up(n: int) -> None:

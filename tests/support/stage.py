@@ -23,7 +23,7 @@ from taskstream.broker.topics import Topics
 from taskstream.results.row import Row, current
 from tests.support.cql import drop_keyspace
 from tests.support.eventually import eventually
-from tests.support.jobs import JOURNAL, NAME, WITHOUT, build
+from tests.support.jobs import BROKEN, JOURNAL, NAME, WITHOUT, build
 from tests.support.servers import Servers
 
 ROOT = Path(__file__).parents[2]
@@ -99,14 +99,25 @@ class Stage:
         assert task is not None, name
         return task
 
-    def worker(self, *options: str, without: str = "") -> Worker:
-        """Starts a worker of two children; `without` names tasks that it does not know."""
+    def worker(self, *options: str, without: str = "", broken: bool = False) -> Worker:
+        """Starts a worker of two children.
+
+        Args:
+            options: of the command line.
+            without: names of tasks that it does not know.
+            broken: whether it is the bad deploy of `jobs.deployed`.
+        """
         log = self.directory / f"worker-{len(self.workers)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "taskstream", "worker", "tests.support.jobs:app", *options],
                 cwd=ROOT,
-                env={**os.environ, **self.environment, WITHOUT: without},
+                env={
+                    **os.environ,
+                    **self.environment,
+                    WITHOUT: without,
+                    **({BROKEN: "1"} if broken else {}),
+                },
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,

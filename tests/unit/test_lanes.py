@@ -49,6 +49,21 @@ def test_lanes_share_by_weight() -> None:
         assert Counter(entry.lane for entry in taken) == {"high": 600, "normal": 300, "low": 100}
 
 
+def test_a_bound_lane_leaves_its_share_too() -> None:
+    """No more than its bound is taken of it, and the others go on as if it had nothing ready."""
+    lanes = Lanes({"high": 6, "low": 1})
+    numbers = count()
+    for lane in ("high", "low"):
+        for entry in entries([None] * 100, lane, numbers=numbers):
+            lanes.push(entry)
+    lanes.bound("high", 3)
+    assert lanes.ready == 103
+    assert Counter(entry.lane for entry in lanes.take(50)) == {"high": 3, "low": 47}
+    assert Counter(entry.lane for entry in lanes.take(50)) == {"low": 50}
+    lanes.bound("high", 1)
+    assert Counter(entry.lane for entry in lanes.take(50)) == {"high": 1, "low": 3}
+
+
 def test_an_idle_lane_leaves_its_share() -> None:
     """A lane without work costs the others nothing."""
     lanes = Lanes({"high": 6, "low": 1})

@@ -19,6 +19,7 @@ HEARTBEAT = {
     "started": 1,
     "at": 2,
     "children": 2,
+    "halted": [],
     "running": [
         {
             "task_id": "a",
