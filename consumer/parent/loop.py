@@ -14,10 +14,12 @@ import contextlib
 import itertools
 import selectors
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from taskstream.broker.group import Offsets
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Sender
 from taskstream.broker.topics import session_timeout
@@ -667,10 +669,17 @@ class Parent:
         self._wake_out.close()
 
     def _close_work(self, work: Work) -> None:
-        for intake in work.intakes:
-            failure = intake.close(self._ownership.last_commits(intake), CLOSE_WITHIN)
-            if failure is not None:
-                _log.warning("the last commit failed", topic=intake.topic, error=str(failure))
+        # All at once: with Kafka away each of them waits out its deadlines, which would add up.
+        leaving = [
+            threading.Thread(
+                target=_leave, args=(intake, self._ownership.last_commits(intake)), daemon=True
+            )
+            for intake in work.intakes
+        ]
+        for thread in leaving:
+            thread.start()
+        for thread in leaving:
+            thread.join()
         work.holders.close(CLOSE_WITHIN)
         work.heartbeat.leave()
         work.sender.close(CLOSE_WITHIN)
@@ -701,6 +710,12 @@ class Parent:
                 OSError
             ):  # full: it will wake; closed: there is nobody to wake
                 self._wake_out.send(b"x")
+
+
+def _leave(intake: Intake, offsets: Offsets) -> None:
+    failure = intake.close(offsets, CLOSE_WITHIN)
+    if failure is not None:
+        _log.warning("the last commit failed", topic=intake.topic, error=str(failure))
 
 
 def _served(
