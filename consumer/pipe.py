@@ -174,11 +174,14 @@ class Pulse:
         rss_bytes: its resident memory.
         rows_pending: rows that wait for the result store.
         store_healthy: whether the store answers.
+        loop_turns: how often its event loop has come round when asked; stands still while a task
+            blocks it.
     """
 
     rss_bytes: int
     rows_pending: int
     store_healthy: bool
+    loop_turns: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ A runner is given attempts and tells their outcome once, by `ended`: whoever tak
 import asyncio
 import contextlib
 import signal
+import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -131,6 +133,8 @@ class AsyncRunner:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._loop = asyncio.new_event_loop()
         self._lifespan = AsyncExitStack()
+        self._turns = 0
+        self._asked = 0
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="taskstream-async", daemon=True
         )
@@ -191,11 +195,28 @@ class AsyncRunner:
         """Lets the next one begin in place of an attempt that was given up and goes on."""
         self._loop.call_soon_threadsafe(self._make_room)
 
+    def turned(self) -> int:
+        """How often the loop has come round; asks it to do so again. For one thread."""
+        if self._asked == self._turns:
+            self._asked += 1
+            self._loop.call_soon_threadsafe(self._turn)
+        return self._turns
+
+    def running_now(self) -> tuple[int | None, str]:
+        """The number of the attempt that the loop is in at this moment, and the loop's stack."""
+        task = asyncio.current_task(self._loop)
+        number = next((number for number, one in list(self._tasks.items()) if one is task), None)
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - its only name
+        return number, "".join(traceback.format_stack(frame)) if frame else ""
+
     def turns(self, within: float) -> bool:
         """Whether the loop comes to its next turn within so many seconds; waits for it."""
         turned = threading.Event()
         self._loop.call_soon_threadsafe(turned.set)
         return turned.wait(within)
+
+    def _turn(self) -> None:
+        self._turns += 1
 
     def _make_room(self) -> None:
         self._count -= 1

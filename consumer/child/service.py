@@ -159,6 +159,22 @@ class Service:
         """Whether the store answers."""
         return self._batcher.healthy
 
+    def loop_turns(self) -> int:
+        """How often the event loop has come round when asked; asks again. For one thread."""
+        return self._async.turned()
+
+    def tell_what_blocks(self, seconds: float) -> None:
+        """Logs which task has held up the event loop for so long, and where it is."""
+        number, stack = self._async.running_now()
+        attempt = self._attempts.get(number) if number is not None else None
+        _log.error(
+            "a task holds up the event loop, and with it all other coroutines of its process: let it "
+            "await what blocks, make it a plain function, or give it a timeout",
+            task=attempt.envelope.task if attempt else "",
+            task_id=attempt.envelope.id if attempt else "",
+            seconds=round(seconds), pid=os.getpid(), stack=stack,
+        )  # fmt: skip
+
     def drain(self) -> None:
         """Waits until nothing is held any more, then leaves the lifespan."""
         with self._idle:
@@ -396,7 +412,10 @@ class Service:
             (self._async if in_loop else self._threads).make_room()
             if in_loop:
                 threading.Thread(
-                    target=self._leave_if_blocked, name="taskstream-blocked", daemon=True
+                    target=self._leave_if_blocked,
+                    args=(attempt,),
+                    name="taskstream-blocked",
+                    daemon=True,
                 ).start()
         self._is_stuck = True
         self._leave_if_stuck()
@@ -406,8 +425,11 @@ class Service:
         if self._solo and self._is_stuck and not self._attempts:
             os._exit(BLAMELESS)
 
-    def _leave_if_blocked(self) -> None:
+    def _leave_if_blocked(self, attempt: Attempt) -> None:
         """Ends a process whose event loop a task holds up: the others on it would wait for ever."""
+        # Its verdict first: without it this task would be run again as well, and block the next one.
+        with self._idle:
+            self._idle.wait_for(lambda: attempt.given.number not in self._attempts)
         if not self._async.turns(BLOCKED_AFTER):
             _log.error(
                 "a task past its limit holds up the event loop; its process ends, the others run again",

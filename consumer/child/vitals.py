@@ -14,14 +14,20 @@ import psutil
 from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.service import Service
 from taskstream.consumer.pipe import BLAMELESS, Pulse, pack_pulse
+from taskstream.consumer.watch import Pace, Progress
 from taskstream.core.clock import Clock
 from taskstream.observability import logs
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the beats."""
 
+BLOCKED_FOR = 5.0
+"""Seconds without a turn of the event loop after which the task that blocks it is named."""
+
 LAST_WORDS = 1.0
 """Seconds that tasks get to clean up behind them when the process is about to go."""
+
+_LOOP = "the event loop"
 
 _log = logs.logger(__name__)
 
@@ -42,6 +48,8 @@ class Vitals:
         self._process = psutil.Process()
         self._until: float | None = None
         self._asked = threading.Event()
+        self._progress = Progress()
+        self._blocked = False
 
     def start(self) -> None:
         """Begins to answer and to look."""
@@ -62,6 +70,7 @@ class Vitals:
             if self._asked.wait(LOOK_EVERY):
                 self._asked.clear()
                 self._answer()
+            self._look_at_loop()
             late = self._until is not None and self._clock.monotonic() > self._until
             # Twice, because after this process itself was halted the beat may wait to be read.
             missed = missed + 1 if late else 0
@@ -73,9 +82,20 @@ class Vitals:
         time.sleep(LAST_WORDS)
         os._exit(BLAMELESS)
 
+    def _look_at_loop(self) -> None:
+        """Tells, once, of a task that holds up all others on the event loop."""
+        pace = Pace(self._service.loop_turns(), BLOCKED_FOR)
+        still = self._progress.look({_LOOP: pace}, self._clock.monotonic())
+        if still and not self._blocked:
+            self._service.tell_what_blocks(still[_LOOP])
+        self._blocked = bool(still)
+
     def _answer(self) -> None:
         pulse = Pulse(
-            self._process.memory_info().rss, self._service.rows_pending, self._service.store_healthy
+            self._process.memory_info().rss,
+            self._service.rows_pending,
+            self._service.store_healthy,
+            self._service.loop_turns(),
         )
         try:
             self._link.send(pack_pulse(pulse))

@@ -267,14 +267,20 @@ class Parent:
             # A task that has a process to itself may keep the interpreter to itself, too.
             if child.ready and not (child.solo and child.held):
                 paces[_name_of(child)] = Pace(child.pulses, self._patience)
+                if child.pulse is not None:
+                    loop = f"the event loop of {_name_of(child)}"
+                    paces[loop] = Pace(child.pulse.loop_turns, self._patience)
         return paces
 
     def dump(self, stuck: Sequence[str]) -> None:
         """Writes the stacks of what is stuck to standard error; from any thread."""
-        children = [child for child in self._children if child.ready and _name_of(child) in stuck]
-        for child in children:
-            child.process.send_signal(DUMP)
-        if len(children) < len(stuck):
+        ours = list(stuck)
+        for child in self._children:
+            theirs = [name for name in ours if name.endswith(_name_of(child))]
+            if theirs and child.ready:
+                child.process.send_signal(DUMP)
+                ours = [name for name in ours if name not in theirs]
+        if ours:
             dump_stacks()
 
     # One turn

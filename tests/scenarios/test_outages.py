@@ -3,15 +3,10 @@
 That nothing is committed meanwhile is `tests/promises/test_2_offsets_follow_results.py`.
 """
 
-import json
-import os
-import signal
-from dataclasses import dataclass
-
-import httpx
 import pytest
 from tests.support.eventually import eventually
-from tests.support.servers import Servers, free_ports
+from tests.support.pages import Pages
+from tests.support.servers import Servers
 from tests.support.stage import Stage
 
 from taskstream import State
@@ -24,34 +19,10 @@ HELD = 2 * (50 + DEPTH_TASKS)
 """What two children may hold of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """A worker's health pages."""
-
-    url: str
-
-    def problems(self, page: str) -> list[str]:
-        """What it says is wrong; the status must say the same."""
-        try:
-            answer = httpx.get(f"{self.url}/{page}", timeout=5.0)
-        except httpx.TransportError as error:
-            raise AssertionError(f"nobody answers: {error}") from error
-        found: list[str] = json.loads(answer.text)["problems"]
-        assert answer.status_code == (503 if found else 200)
-        return found
-
-    def metric(self, name: str) -> float:
-        """The sum of a metric over its labels."""
-        lines = httpx.get(f"{self.url}/metrics", timeout=5.0).text.splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
-
-
 @pytest.fixture
 def pages(stage: Stage) -> Pages:
     """Those of a worker that is ready, started by this."""
-    (port,) = free_ports(1)
-    stage.worker("--health-port", str(port))
-    pages = Pages(f"http://127.0.0.1:{port}")
+    pages = Pages.of(stage)
     eventually(lambda: pages.problems("ready") == [], timeout=60)
     assert pages.problems("live") == []
     return pages
@@ -110,21 +81,3 @@ def test_a_worker_ends_in_time_without_kafka(stage: Stage, servers: Servers) -> 
     finally:
         kafka.cont()
     assert "the last commit failed" in worker.log.read_text()
-
-
-def test_a_child_that_stands_still_is_not_alive(stage: Stage) -> None:
-    """/live fails while a child makes no step; its stacks are in the log once it goes on."""
-    stage.environment["TASKSTREAM_STUCK_AFTER"] = "2"
-    (port,) = free_ports(1)
-    worker = stage.worker("--health-port", str(port))
-    pages = Pages(f"http://127.0.0.1:{port}")
-    eventually(lambda: pages.problems("ready") == [], timeout=60)
-    child = worker.children[0]
-    os.kill(child, signal.SIGSTOP)
-    try:
-        (problem,) = eventually(lambda: pages.problems("live"), timeout=15)
-        assert problem.startswith(f"child {child} has made no step for")
-    finally:
-        os.kill(child, signal.SIGCONT)
-    eventually(lambda: pages.problems("live") == [], timeout=15)
-    eventually(lambda: "in _prepare" in worker.log.read_text(), timeout=5)

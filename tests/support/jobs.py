@@ -238,6 +238,21 @@ def build(name: str, **settings: Any) -> App:
         return "done"
 
     @app.task(retry=QUICKLY)
+    async def blocks(path: str) -> str:
+        """Holds up its event loop until the file exists."""
+        note()
+        while not Path(path).exists():
+            time.sleep(0.02)  # noqa: ASYNC251 - the very thing not to do
+        return "done"
+
+    @app.task(retry=None, timeout=0.5)
+    async def blocks_past_its_limit(path: str) -> None:
+        """The same, and no cancellation reaches it."""
+        note()
+        while not Path(path).exists():
+            time.sleep(0.02)  # noqa: ASYNC251 - the very thing not to do
+
+    @app.task(retry=QUICKLY)
     async def publishes_another(n: int) -> str:
         handle = await app.publish_async("add", {"n": n})
         return handle.id
