@@ -160,7 +160,7 @@ class Work:
 
 
 class Parent:
-    """A worker's parent process. `run` belongs to one thread; `stop` may be called from any.
+    """A worker's parent process. `run` belongs to one thread; `stop` and `scale` may be called from any.
 
     Args:
         options: how it runs.
@@ -232,8 +232,13 @@ class Parent:
         self._wake()
 
     def scale(self, children: int | None) -> None:
-        """Sets the number of children, from the loop's thread; see `Staff.command`."""
+        """Sets the number of children, whatever the load, from now on.
+
+        Args:
+            children: 1 or more; None goes back to what the options say.
+        """
         self._staff.command(children)
+        self._wake()
 
     @property
     def finished(self) -> int:

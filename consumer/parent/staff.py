@@ -18,7 +18,7 @@ _log = logs.logger(__name__)
 
 
 class Staff:
-    """The number of children. Not thread-safe: it belongs to the loop.
+    """The number of children. It belongs to the loop; `command` alone may be called from any thread.
 
     Args:
         children: those that are there.
