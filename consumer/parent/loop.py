@@ -444,7 +444,7 @@ class Parent:
             suspects=sum(suspicion is not Suspicion.NONE for _, suspicion in death.held),
         )  # fmt: skip
         self.metrics.counter(table.CHILD_DEATHS, reason=reason).inc()
-        for entry, suspicion in death.held:
+        for entry, suspicion in reversed(death.held):  # each goes to the head of its lane
             self._come_back(entry, suspicion)
 
     def _come_back(self, entry: Entry, suspicion: Suspicion) -> None:

@@ -1,6 +1,7 @@
 """The rules on crashes: who kills its process dies of it, nobody else does, whatever is killed meanwhile."""
 
 import os
+import re
 import signal
 from collections import Counter
 
@@ -112,17 +113,24 @@ def test_a_stop_in_order_is_no_strike(stage: Stage) -> None:
 def test_what_a_dead_child_had_not_begun_is_no_suspect(stage: Stage) -> None:
     """Only what ran at the kill gets a strike; what waited in the child's queue gets none."""
     gate = stage.directory / "gate"
-    handles = stage.task("waits_for").publish_many({"path": str(gate)} for _ in range(2))
     worker = stage.worker("--children", "1", "--concurrency", "2")
-    eventually(lambda: len(stage.journal) == 2, timeout=30)
+    # A child that has been quick is fed ahead.
+    quick = stage.task("add").publish_many({"n": n} for n in range(1_000))
+    stage.wait_for(quick, {State.SUCCEEDED: 1_000})
+    handles = stage.task("waits_for").publish_many({"path": str(gate)} for _ in range(2))
+    eventually(lambda: len(stage.journal) == 1_002, timeout=30)
     waiting = stage.task("add").publish_many({"n": n} for n in range(100))
+    eventually(lambda: stage.left_over() >= 100, timeout=30)
     (child,) = worker.children
     os.kill(child, signal.SIGKILL)
-    eventually(lambda: len(stage.journal) == 4, timeout=30)
+    eventually(lambda: {len(_runs(stage, handle)) for handle in handles} == {2}, timeout=30)
     gate.touch()
     stage.wait_for(handles + waiting, {State.SUCCEEDED: 102})
     assert [_strikes(stage, handle) for handle in handles] == [(State.SUCCEEDED, 1)] * 2
     assert Counter(_strikes(stage, handle) for handle in waiting) == {(State.SUCCEEDED, 0): 100}
+    told = re.search(r"a child died.* held=(\d+) .*suspects=(\d+)", stage.logs())
+    assert told is not None
+    assert int(told[1]) > int(told[2]) == 2, "what it had not begun was there to be suspected"
 
 
 def test_a_held_up_loop_costs_only_who_holds_it_up(stage: Stage) -> None:
