@@ -1,5 +1,6 @@
 """What every result store does: one suite for SQLite and Cassandra."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -308,6 +309,18 @@ def test_sqlite_forgets_what_is_too_old(tmp_path: Path) -> None:
     clock.advance(2.0)
     store.create()
     assert not store.read(task_id)
+    store.close()
+
+
+def test_sqlite_file_of_an_older_version_is_named(tmp_path: Path) -> None:
+    """A table that lacks a column is found by `create`, not by the first write."""
+    path = tmp_path / "r.sqlite"
+    store = SqliteStore(path)
+    store.create()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE results DROP COLUMN strikes")
+    with pytest.raises(StoreError, match="no column strikes: remove it"):
+        store.create()
     store.close()
 
 

@@ -1,4 +1,9 @@
-"""The rules on crashes: who kills its process dies of it, nobody else does, whatever is killed meanwhile."""
+"""The rules on crashes: who kills its process dies of it, nobody else does, whatever is killed meanwhile.
+
+Broken on purpose once, and seen to fail: suspects not sent into quarantine; strikes not written before
+the run; all that a dead child held taken for suspects; a partition given up without a word that it was
+in order; a blocked event loop that stays; a child's own end by the rules counted as a crash.
+"""
 
 import os
 import re

@@ -123,19 +123,6 @@ def test_an_expired_task_does_not_run(stage: Stage) -> None:
     assert stage.journal == []
 
 
-def test_hard_limits_end_attempts_by_runner(stage: Stage) -> None:
-    """A coroutine is cancelled, a thread given up, a process killed; other tasks go on."""
-    stage.worker()
-    names = ["sleeps_too_long", "sleeps_too_long_in_thread", "sleeps_too_long_in_process"]
-    handles = [stage.task(name).publish() for name in names]
-    stage.wait_for(handles, {State.DEAD: 3})
-    assert [[row.error_type for row in stage.rows(handle)] for handle in handles] == [
-        ["Timeout"]
-    ] * 3
-    others = stage.task("add").publish_many({"n": n} for n in range(50))
-    stage.wait_for(others, {State.SUCCEEDED: 50})
-
-
 def test_no_error_silences_a_child(stage: Stage) -> None:
     """SystemExit in a coroutine and an error of no UTF-8 text are outcomes like any other."""
     stage.worker("--children", "1")

@@ -208,6 +208,52 @@ def build(name: str, **settings: Any) -> App:
         time.sleep(seconds)
         return "rested"
 
+    @app.task(retry=None, soft_timeout=0.2, timeout=60)
+    async def minds_its_time() -> str:
+        import asyncio
+
+        note()
+        while not current().cancelled:
+            await asyncio.sleep(0.01)
+        return "told"
+
+    @app.task(retry=None, soft_timeout=0.2, timeout=60)
+    def minds_its_time_in_thread() -> str:
+        note()
+        while not current().cancelled:
+            time.sleep(0.01)
+        return "told"
+
+    @app.task(retry=None, soft_timeout=0.2, timeout=60, runs="process")
+    def minds_its_time_in_process() -> str:
+        note()
+        try:
+            time.sleep(60)
+        except TimeoutError:
+            return "interrupted"
+        return "never"
+
+    @app.task(retry=None, timeout=0.3)
+    async def ignores_its_limit(path: str) -> None:
+        """Suppresses its cancellation until the file exists."""
+        import asyncio
+
+        note()
+        while not Path(path).exists():
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                note(ignored=True)
+
+    @app.task(retry=None, timeout=0.3, runs="process")
+    def ignores_its_limit_in_process() -> None:
+        note()
+        while True:
+            try:
+                time.sleep(60)
+            except TimeoutError:
+                note(ignored=True)
+
     @app.task(retry=None, timeout=0.3)
     async def holds_the_loop(path: str) -> None:
         """Blocks its event loop until the file exists."""
