@@ -20,6 +20,9 @@ from taskstream.consumer.pipe import Given, pack_given
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import Place, peek
+from taskstream.observability import logs
+
+_log = logs.logger(__name__)
 
 
 class Dispatch:
@@ -55,6 +58,7 @@ class Dispatch:
         self._clock = clock
         self._alone: deque[Entry] = deque()
         self._held: list[Entry] = []
+        self._shut: frozenset[str] = frozenset()
         self._not_yet_due: list[tuple[float, int, Entry]] = []
 
     # Take in
@@ -131,7 +135,7 @@ class Dispatch:
         """Gives the children what they have room for, each lane by its weight."""
         self._give_alone()
         for lane, room in self._breakers.rooms():
-            self._lanes.bound(lane, room)
+            self._lanes.bound(lane, 0 if lane in self._shut else room)
         shared = sorted(
             (child for child in self._children if not child.solo and child.room > 0),
             key=lambda child: len(child.held),
@@ -143,6 +147,17 @@ class Dispatch:
             # An even share each, so that a few tasks don't all end up in one child.
             share = -(-ready // (len(shared) - position))
             self._give(child, self._taken(min(child.room, share)))
+
+    def shut(self, lanes: frozenset[str]) -> None:
+        """Gives nothing out of these lanes, until told otherwise: Kafka does not answer for them."""
+        for lane in sorted(lanes - self._shut):
+            _log.warning(
+                "Kafka acknowledges no commit of a priority: nothing new of it starts; look after the broker",
+                lane=lane,
+            )  # fmt: skip
+        for lane in sorted(self._shut - lanes):
+            _log.info("Kafka acknowledges commits again", lane=lane)
+        self._shut = lanes
 
     def free_held(self, is_held: Callable[[Entry], bool]) -> None:
         """Lets those go on that nobody holds any more; the store tells what became of them.
@@ -202,7 +217,12 @@ class Dispatch:
         for child in self._children:
             while self._alone and child.solo and child.room > 0:
                 entry = next(
-                    (one for one in self._alone if self._breakers.room(one.lane) >= 1), None
+                    (
+                        one
+                        for one in self._alone
+                        if one.lane not in self._shut and self._breakers.room(one.lane) >= 1
+                    ),
+                    None,
                 )
                 if entry is None:
                     return

@@ -473,9 +473,20 @@ class Parent:
         if now < self._beat_at:
             return
         self._beat_at = now + BEAT_EVERY
+        self._heed_silence(work)
         for child in self._children:
             if child.ready:
                 self._children.send(child, pack_beat(work.fence.beat_limit))
+
+    def _heed_silence(self, work: Work) -> None:
+        """A priority without Kafka's word stops before its group may give us up; see `Fence`."""
+        ages = self._ownership.commit_ages()
+        work.dispatch.shut(
+            frozenset(lane for lane, age in ages.items() if age > work.fence.stop_after)
+        )
+        overdue = {lane for lane, age in ages.items() if age > work.fence.cancel_after}
+        if overdue:
+            self._cancel([entry for entry in self._held() if entry.lane in overdue])
 
     def _tell_workers(self, beats: Heartbeat, breakers: Breakers) -> int:
         """Sends a heartbeat; returns when it was written, microseconds since 1970."""

@@ -94,8 +94,10 @@ class Ownership:
     def begin_to_revoke(self, places: Iterable[Place]) -> None:
         """Lets nothing more of these partitions start; they are ours until they are given up."""
         for place in places:
-            if place in self._partitions:
-                self._partitions[place].revoking = True
+            partition = self._partitions.get(place)
+            if partition is not None:
+                partition.revoking = True
+                self._acknowledged_at[partition.intake.lane] = self._clock.monotonic()
 
     def give_up(
         self, places: Collection[Place], held: Mapping[Place, Collection[Held]]
@@ -174,7 +176,10 @@ class Ownership:
         return freed
 
     def commit_ages(self) -> dict[str, float]:
-        """Seconds since Kafka last acknowledged a commit, by lane; only where it should."""
+        """Seconds since Kafka last acknowledged a commit, by lane; only where it should.
+
+        An assignment or a revocation counts as well: each is the group's word that we are its member.
+        """
         now = self._clock.monotonic()
         lanes = {partition.intake.lane for _, partition in self.items()}
         return {lane: now - at for lane, at in list(self._acknowledged_at.items()) if lane in lanes}
