@@ -299,6 +299,20 @@ def build(name: str, **settings: Any) -> App:
             time.sleep(0.02)  # noqa: ASYNC251 - the very thing not to do
 
     @app.task(retry=QUICKLY)
+    async def tells_its_end(path: str) -> str:
+        """Runs until the file exists, and says if it is cancelled before."""
+        import asyncio
+
+        note(began=True)
+        try:
+            while not Path(path).exists():
+                await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            note(cancelled=True)
+            raise
+        return "done"
+
+    @app.task(retry=QUICKLY)
     async def publishes_another(n: int) -> str:
         handle = await app.publish_async("add", {"n": n})
         return handle.id
