@@ -93,6 +93,7 @@ class Service:
         self._idle = threading.Condition()
         self._attempts: dict[int, Attempt] = {}
         self._is_stuck = False
+        self._store_is_unread = False
         self._struck = threading.Semaphore(0)
         self._obituaries = Obituaries(self._report)
         self._batcher: Batcher[tuple[Attempt, Row]] = Batcher(
@@ -156,8 +157,8 @@ class Service:
 
     @property
     def store_healthy(self) -> bool:
-        """Whether the store answers."""
-        return self._batcher.healthy
+        """Whether the store answers, to writes and to reads."""
+        return self._batcher.healthy and not self._store_is_unread
 
     def loop_turns(self) -> int:
         """How often the event loop has come round when asked; asks again. For one thread."""
@@ -252,12 +253,16 @@ class Service:
         """What `read` returns, however long its store is away: without it nothing can be judged."""
         while True:
             try:
-                return read()
+                found = read()
             except SchemaConflict:
                 raise  # asking again would not help
             except kinds as error:
+                self._store_is_unread = isinstance(error, StoreError)
                 _log.warning("a store can't be read; tasks wait", error=str(error))
                 time.sleep(UNREADABLE_PAUSE)
+            else:
+                self._store_is_unread = False
+                return found
 
     def _runner(self, attempt: Attempt) -> Callable[[list[tuple[Attempt, Context]]], None]:
         assert attempt.task is not None

@@ -1,6 +1,8 @@
 """Cassandra or Kafka is away: the worker waits within its bounds, says so, and goes on by itself.
 
 That nothing is committed meanwhile is `tests/promises/test_2_offsets_follow_results.py`.
+
+Broken on purpose once, and seen to fail: `Service.store_healthy` always true.
 """
 
 import pytest
@@ -81,3 +83,5 @@ def test_a_worker_ends_in_time_without_kafka(stage: Stage, servers: Servers) -> 
     finally:
         kafka.cont()
     assert "the last commit failed" in worker.log.read_text()
+    stage.worker()
+    assert stage.task("add").publish(2).result(timeout=60) == 3
