@@ -1,6 +1,7 @@
 """Giving partitions up while tasks of theirs run.
 
-In this order: nothing more of them starts; what runs gets a grace time; what still runs then is told of
+In this order: nothing more of them starts; what runs, and what is on its way to Kafka, gets a grace time
+(a hand-off that is given up in mid-way is repeated by the next owner); what still runs then is told of
 in a heartbeat; once Kafka has that, the last commit goes out and names those tasks as held by this
 worker. So whoever reads the commit finds the heartbeat too, and waits for them. If Kafka doesn't take
 the heartbeat, the tasks are cancelled, for nobody would wait for them.
@@ -67,12 +68,13 @@ class Handover:
         now = self._clock.monotonic()
         self._revocations.append(_Revocation(event, now, now + self._fence.grace))
 
-    def turn(self, now: float, running: Collection[Entry]) -> list[Entry]:
+    def turn(self, now: float, running: Collection[Entry], handing_off: set[Place]) -> list[Entry]:
         """Takes each revocation a step further.
 
         Args:
             now: monotonic seconds.
             running: what the children hold.
+            handing_off: the partitions of which hand-offs wait for Kafka.
 
         Returns:
             The tasks that must be cancelled, unrecorded: their next owners know nothing of them.
@@ -81,7 +83,8 @@ class Handover:
         for revocation in list(self._revocations):
             places = set(revocation.event.places)
             left = [entry for entry in running if entry.place in places]
-            if left and now < revocation.until:
+            busy = left or not handing_off.isdisjoint(places)
+            if busy and revocation.told_us is None and now < revocation.until:
                 continue
             if left and revocation.told_us is None:
                 revocation.told_us = self._beat()

@@ -319,7 +319,7 @@ class Parent:
             work.dispatch.give_out()
         self._ownership.hold_full(work.intakes)
         self._ownership.commit(work.intakes, now)
-        self._cancel(work.handover.turn(now, list(self._held())))
+        self._cancel(work.handover.turn(now, list(self._held()), work.settling.places))
         if now - work.heartbeat.silent_since > work.fence.stop_holding_after:
             self._cancel(self._owed())
         self._beat(work, now)

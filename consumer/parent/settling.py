@@ -7,6 +7,7 @@ does not take is tried again for as long as the partition is ours.
 
 import contextlib
 import heapq
+from collections import Counter
 
 from taskstream.broker.sender import Sender, unheard
 from taskstream.consumer.parent.breaker import Breakers
@@ -17,6 +18,7 @@ from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.pipe import Judged, Reply
 from taskstream.consumer.verdict import Dead, Done
 from taskstream.core.clock import Clock
+from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError
 from taskstream.core.faultpoints import AFTER_HANDOFF, BEFORE_HANDOFF, fault_point
 from taskstream.observability import logs, table
@@ -60,13 +62,18 @@ class Settling:
         self._metrics = metrics
         self._clock = clock
         self._again: list[tuple[float, int, Entry, Judged]] = []
-        self._under_way = 0
+        self._under_way: Counter[Place] = Counter()
         self.finished = 0
 
     @property
     def idle(self) -> bool:
         """Whether nothing is on its way to Kafka."""
-        return not self._again and self._under_way == 0
+        return not self._again and not self._under_way
+
+    @property
+    def places(self) -> set[Place]:
+        """The partitions of which something is on its way to Kafka."""
+        return {*self._under_way, *(entry.place for _, _, entry, _ in self._again)}
 
     @property
     def next_at(self) -> float | None:
@@ -94,7 +101,8 @@ class Settling:
 
     def handed_off(self, entry: Entry, judged: Judged, error: BrokerError | None) -> None:
         """Hears the outcome of a hand-off: finished, or tried again."""
-        self._under_way -= 1
+        self._under_way[entry.place] -= 1
+        self._under_way += Counter()  # drops what has come to nothing
         if error is None:
             fault_point(AFTER_HANDOFF)
             self._finish(entry)
@@ -117,7 +125,7 @@ class Settling:
         partition = self._ownership.current(entry)
         assert partition is not None
         fault_point(BEFORE_HANDOFF)
-        self._under_way += 1
+        self._under_way[entry.place] += 1
         self._handoff.carry_out(entry, judged, group=partition.intake.group, now=self._clock.now())
 
     def _finish(self, entry: Entry) -> None:
