@@ -512,7 +512,10 @@ class Parent:
         names, records = Names(hello.app), Records()
         served = list(_served(hello.queues, self._options))
         fence = Fence(session_timeout(settings), heartbeat.EVERY)
-        self._ownership.commit_again = fence.commit_again
+        self._ownership.commit_again, self._ownership.sure_for = (
+            fence.commit_again,
+            fence.stop_after,
+        )
         flush_traces = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
         sender = Sender(
             settings, client_id=f"{self._options.name}-handoff", room_bytes=HEADER_ROOM_BYTES

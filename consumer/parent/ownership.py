@@ -6,6 +6,7 @@ start (`startable`); see `handover`.
 """
 
 import itertools
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from taskstream.broker.group import Assigned, Offsets
@@ -35,10 +36,12 @@ class Ownership:
 
     Attributes:
         commit_again: seconds after which everything is committed again, changed or not.
+        sure_for: seconds after Kafka's last word for which we take ourselves for the owner.
     """
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self.commit_again = 5.0
+        self.sure_for = 15.0
         self._metrics = metrics
         self._clock = clock
         self._partitions: dict[Place, Partition] = {}
@@ -75,6 +78,14 @@ class Ownership:
         """The same, but for a partition that is being given up: nothing of it may start."""
         partition = self.current(entry)
         return None if partition is None or partition.revoking else partition
+
+    def is_sure_of(self, entry: Entry) -> bool:
+        """Whether Kafka has confirmed lately that the entry's partition is ours.
+
+        A process that was halted until a moment ago hears its children before it hears of its loss.
+        """
+        heard = self._acknowledged_at.get(entry.lane, -math.inf)
+        return self._clock.monotonic() - heard <= self.sure_for
 
     # Come and go
 

@@ -2,7 +2,8 @@
 
 A verdict is heard only after its row is stored. What must follow in Kafka (a retry, a dead letter) is
 produced then, and only when Kafka has acknowledged it does the offset count as finished. What Kafka
-does not take is tried again for as long as the partition is ours.
+does not take is tried again for as long as the partition is ours; and where Kafka has not said for a
+while that it is (`is_sure_of`), nothing is handed off before it does: the next owner may have done it.
 """
 
 import contextlib
@@ -111,8 +112,7 @@ class Settling:
             "Kafka did not take a hand-off; it is tried again, and the offset stays open",
             task=judged.task, task_id=judged.task_id, source=entry.record.source, error=str(error),
         )  # fmt: skip
-        again_at = self._clock.monotonic() + HANDOFF_PAUSE
-        heapq.heappush(self._again, (again_at, entry.number, entry, judged))
+        self._put_off(entry, judged)
 
     def hand_off_again(self, now: float) -> None:
         """Repeats the hand-offs that are due at `now`, in monotonic seconds."""
@@ -124,9 +124,16 @@ class Settling:
     def _hand_off(self, entry: Entry, judged: Judged) -> None:
         partition = self._ownership.current(entry)
         assert partition is not None
+        if not self._ownership.is_sure_of(entry):
+            self._put_off(entry, judged)
+            return
         fault_point(BEFORE_HANDOFF)
         self._under_way[entry.place] += 1
         self._handoff.carry_out(entry, judged, group=partition.intake.group, now=self._clock.now())
+
+    def _put_off(self, entry: Entry, judged: Judged) -> None:
+        again_at = self._clock.monotonic() + HANDOFF_PAUSE
+        heapq.heappush(self._again, (again_at, entry.number, entry, judged))
 
     def _finish(self, entry: Entry) -> None:
         partition = self._ownership.current(entry)

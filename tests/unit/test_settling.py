@@ -1,0 +1,119 @@
+"""From a verdict to a finished offset: what must follow is handed off first, and by its owner only."""
+
+from typing import Any, cast
+
+from taskstream.broker.group import Assigned
+from taskstream.broker.offset_codec import encode
+from taskstream.broker.offsets import Progress
+from taskstream.broker.records import Record
+from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.parent.ownership import Ownership
+from taskstream.consumer.parent.settling import HANDOFF_PAUSE, Settling
+from taskstream.consumer.pipe import Judged
+from taskstream.consumer.verdict import Dead, Verdict
+from taskstream.core.clock import ManualClock
+from taskstream.core.envelope import Place
+from taskstream.core.errors import BrokerError
+from taskstream.observability.metrics import Metrics
+
+PLACE = Place("shop.tasks.high", 0)
+
+
+class Nobody:
+    """Takes whatever it is told."""
+
+    lane = "tasks.high"
+    group = "shop.tasks.high"
+
+    def __getattr__(self, _name: str) -> Any:
+        return lambda *_args, **_more: None
+
+
+class Handoff:
+    """Remembers what it was to carry out."""
+
+    def __init__(self) -> None:
+        self.carried: list[int] = []
+
+    def carry_out(self, entry: Entry, _judged: Judged, **_more: object) -> None:
+        self.carried.append(entry.record.offset)
+
+
+class World:
+    """One partition with one record at 100."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.ownership = Ownership(Metrics(), self.clock)
+        self.ownership.sure_for = 3.0
+        nobody: Any = Nobody()
+        self.ownership.assign(nobody, [Assigned(PLACE, 100, encode(Progress.at(100)), 0, 101)])
+        partition = self.ownership.find(PLACE)
+        assert partition is not None
+        partition.tracker.deliver(100)
+        record = Record(PLACE.topic, PLACE.partition, 100, None, b"", (), 0.0)
+        self.entry = Entry(1, record, PLACE, partition.epoch, "tasks.high", lookup=False)
+        self.handoff = Handoff()
+        self.settling = Settling(
+            self.ownership,
+            nobody,
+            cast("Any", self.handoff),
+            nobody,
+            breakers=nobody,
+            metrics=Metrics(),
+            clock=self.clock,
+        )
+
+    def judged(self, verdict: Verdict) -> Judged:
+        return Judged(1, verdict, (), "id", "charge", None, recalled=False)
+
+    @property
+    def watermark(self) -> int:
+        partition = self.ownership.find(PLACE)
+        assert partition is not None
+        return partition.tracker.watermark
+
+
+DEAD = Dead("Fatal", "no")
+
+
+def test_an_offset_is_finished_once_its_hand_off_is_acknowledged() -> None:
+    """Neither the verdict nor a refusal finishes it; a refused one is tried again."""
+    world = World()
+    judged = world.judged(DEAD)
+    world.settling.judged(world.entry, judged)
+    assert world.handoff.carried == [100]
+    assert world.settling.places == {PLACE}
+    world.settling.handed_off(world.entry, judged, BrokerError("no"))
+    assert world.watermark == 100
+    world.clock.advance(HANDOFF_PAUSE)
+    world.settling.hand_off_again(world.clock.monotonic())
+    assert world.handoff.carried == [100, 100]
+    world.settling.handed_off(world.entry, judged, None)
+    assert world.watermark == 101
+    assert world.settling.idle
+
+
+def test_a_worker_that_was_halted_hands_nothing_off_before_it_hears_from_kafka() -> None:
+    """What its children have said meanwhile may be the next owner's business already."""
+    world = World()
+    world.clock.advance(10.0)
+    world.settling.judged(world.entry, world.judged(DEAD))
+    assert world.handoff.carried == []
+    assert not world.settling.idle
+    world.ownership.forget([PLACE])
+    world.clock.advance(HANDOFF_PAUSE)
+    world.settling.hand_off_again(world.clock.monotonic())
+    assert world.handoff.carried == []
+    assert world.settling.idle
+
+
+def test_it_goes_on_where_kafka_says_that_the_partition_is_still_ours() -> None:
+    """A short halt costs a moment, and nothing else."""
+    world = World()
+    world.clock.advance(10.0)
+    world.settling.judged(world.entry, world.judged(DEAD))
+    world.ownership.committed(None, {PLACE: 100})
+    world.clock.advance(HANDOFF_PAUSE)
+    world.settling.hand_off_again(world.clock.monotonic())
+    assert world.handoff.carried == [100]
