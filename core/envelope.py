@@ -180,12 +180,14 @@ class Peek:
 
     Args:
         task: the task's name; empty where the record doesn't say.
+        task_id: the task's id as it stands there; empty where the record doesn't say.
         lookup: whether a reader must look in the result store before running it.
         group: the consumer group it is meant for; None for all.
         due: not to be run before, seconds since 1970; 0 for at once.
     """
 
     task: str
+    task_id: bytes
     lookup: bool
     group: str | None
     due: float
@@ -199,9 +201,11 @@ def peek(headers: Iterable[Header]) -> Peek:
         due = _decode_time((values.get("ts-due") or b"0").decode())
     except ValueError:
         due = 0.0
+    task_id = values.get("ts-id")
     return Peek(
         (values.get("ts-task") or b"").decode(errors="replace"),
-        values.get(LOOKUP_HEADER) == b"1" or _is_callers(values.get("ts-id")),
+        task_id or b"",
+        values.get(LOOKUP_HEADER) == b"1" or _is_callers(task_id),
         None if group is None else group.decode(errors="replace"),
         due,
     )

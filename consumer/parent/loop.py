@@ -648,7 +648,9 @@ class Parent:
             place,
             partition.epoch,
             intake.lane,
-            lookup=facts.lookup or record.offset < partition.inherited,
+            lookup=partition.has_met(facts.task_id)
+            or facts.lookup
+            or record.offset < partition.inherited,
             held=held,
             suspicion=Suspicion.SUSPECT
             if record.offset < partition.suspected and held is None

@@ -31,6 +31,9 @@ WINDOW_FULL = 750
 RESERVE = 4000
 """How many offsets a commit reserves ahead of what was delivered."""
 
+REMEMBERED = 2000
+"""Of how many records delivered last the ids are known."""
+
 _log = logs.logger(__name__)
 
 
@@ -68,6 +71,8 @@ class Partition:
     """One past the highest offset given out."""
     entries: dict[int, Entry] = field(default_factory=dict)
     """Delivered and not finished, by offset."""
+    _met: dict[int, None] = field(default_factory=dict)
+    """Hashes of the ids met last, the oldest first."""
     _sent: Progress | None = None
     _acknowledged: Progress | None = None
 
@@ -106,6 +111,22 @@ class Partition:
         """A task of this partition needs nothing more."""
         self.tracker.finish(entry.record.offset)
         self.entries.pop(entry.record.offset, None)
+
+    def has_met(self, task_id: bytes) -> bool:
+        """Whether a record of that id came a short while ago, or, rarely, one that looks like it.
+
+        A producer that gives a record up while it is under way may send those behind it twice: no
+        sequence number tells the broker, since it begins a new epoch.
+        """
+        if not task_id:
+            return False  # a foreign record: its id follows from its offset
+        number = hash(task_id)
+        if number in self._met:
+            return True
+        self._met[number] = None
+        if len(self._met) > REMEMBERED:
+            del self._met[next(iter(self._met))]
+        return False
 
     def within_horizon(self, entry: Entry) -> bool:
         """Whether the entry may be given out now; else it waits here until the horizon has moved."""

@@ -1,7 +1,7 @@
 """Promise 3: a task whose final result is stored is not run again because of a crash or a rebalance.
 
 Broken on purpose once, and seen to fail: no look-up of hand-offs; no look-up below the inherited
-horizon, which covers what finished after the last commit. (A `Tracker.resume` that forgets the
+horizon, which covers what finished after the last commit; no memory of the ids met last. (A `Tracker.resume` that forgets the
 commit's list of finished records passes here: the look-ups cover that too, at their cost.)
 """
 
@@ -67,4 +67,22 @@ def test_a_repeated_handoff_is_dropped(stage: Stage) -> None:
     eventually(lambda: stage.left_over() == 0, timeout=30)
     assert len(stage.journal) == 3
     assert stage.states([handle]) == {State.SUCCEEDED: 1}
+    assert worker.stop() == 0
+
+
+def test_a_record_that_a_producer_sends_twice_is_run_once(stage: Stage) -> None:
+    """Copies of what was published directly, as a producer's second try can leave them, are dropped."""
+    worker = stage.worker()
+    topic = stage.app.names.tasks("tasks", "normal")
+    handles = stage.task("add").publish_many({"n": n} for n in range(200))
+    sender = Sender(stage.app.settings, client_id="a-second-try")
+    for record in read_to_end(stage.app.settings, topic):
+        sender.send(
+            topic, record.value, key=record.key, headers=record.headers,
+            on_done=lambda _ack, _error: None, partition=record.partition,
+        )  # fmt: skip
+    assert sender.close(10.0) == 0
+    stage.wait_for(handles, {State.SUCCEEDED: 200})
+    eventually(lambda: stage.left_over() == 0, timeout=30)
+    assert Counter(run.id for run in stage.journal) == {handle.id: 1 for handle in handles}
     assert worker.stop() == 0

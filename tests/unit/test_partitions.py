@@ -8,7 +8,7 @@ from taskstream.broker.offset_codec import decode, encode
 from taskstream.broker.offsets import Held, Progress
 from taskstream.broker.records import Record
 from taskstream.consumer.parent.lanes import Entry
-from taskstream.consumer.parent.partitions import RESERVE, Partition
+from taskstream.consumer.parent.partitions import REMEMBERED, RESERVE, Partition
 from taskstream.core.envelope import Place
 
 PLACE = Place("shop.tasks.high", 0)
@@ -131,3 +131,15 @@ def test_a_commit_goes_out_even_where_its_holders_do_not_fit() -> None:
     assert progress is not None
     assert progress.held == ()
     assert len(progress.unfinished) == 700
+
+
+def test_an_id_that_comes_twice_is_known() -> None:
+    """A copy that a producer has sent again is looked up; what came long before is forgotten."""
+    partition = begin()
+    for _ in range(2):
+        assert not partition.has_met(b""), "foreign records have none"
+    assert not partition.has_met(b"a")
+    assert partition.has_met(b"a")
+    for number in range(REMEMBERED):
+        assert not partition.has_met(str(number).encode())
+    assert not partition.has_met(b"a")
