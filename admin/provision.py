@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskstream.broker.settings import HANDOFF_ROOM_BYTES, record_limit_bytes
 from taskstream.broker.topics import TopicReport, Topics, TopicSpec
+from taskstream.core.control import lifetime
 from taskstream.core.errors import ConfigError, StoreError, StoreUnavailable
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
@@ -160,7 +161,8 @@ def plan(
         topic(names.replies, _kept(REPLIES_RETENTION, handoff_bytes)),
         # One partition each: they are small, and what stands in them is read in one order.
         topic(names.workers, _heartbeats(), 1),
-        *(topic(name, _latest(), 1) for name in (names.control, names.schedules, names.schemas)),
+        topic(names.control, _orders(settings.retention), 1),
+        *(topic(name, _latest(), 1) for name in (names.schedules, names.schemas)),
     ]
 
 
@@ -195,6 +197,18 @@ def _kept(seconds: float, largest_bytes: int) -> dict[str, str]:
 
 def _latest() -> dict[str, str]:
     return {"cleanup.policy": "compact"}
+
+
+def _orders(retention: float) -> dict[str, str]:
+    # Every worker reads all of it when it starts, and cancels may be many: so the segment that is being
+    # written, which is never compacted, is a small one, and tombstones go soon after what they end.
+    return {
+        "cleanup.policy": "compact,delete",
+        "retention.ms": str(round(lifetime(retention) * 1000)),
+        "segment.ms": str(round(HOUR * 1000)),
+        "delete.retention.ms": str(round(HOUR * 1000)),
+        "message.timestamp.type": _TIMES,
+    }
 
 
 def _heartbeats() -> dict[str, str]:

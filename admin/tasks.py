@@ -98,6 +98,45 @@ class ShownTask:
             yield f"attempt {one.number:<2} {one.state}{took} on {one.worker}{error}"
 
 
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """What came of asking for a task's end.
+
+    Args:
+        id: the task's id.
+        requested: whether a request was written; False for a task that has ended.
+        state: where the task was.
+    """
+
+    id: str
+    requested: bool
+    state: State
+
+    def as_json(self) -> dict[str, Any]:
+        """It as `cancel --json` shows it."""
+        return asdict(self)
+
+
+def cancel(app: "App", task_id: str, *, reason: str = "") -> Cancellation:
+    """Asks for a task's end, unless it has ended; back when the request is durable.
+
+    Args:
+        app: the app.
+        task_id: its id.
+        reason: why, for whoever reads the request.
+
+    Raises:
+        BrokerError: Kafka did not take the request, or `init` was never run.
+        StoreError: the result store did not answer.
+    """
+    before = app.handle(task_id).state()
+    if before.final:
+        return Cancellation(task_id, requested=False, state=before)
+    then = app.handle(task_id).cancel(reason)
+    # The handle has not looked whether it runs; the state has.
+    return Cancellation(task_id, requested=not then.final, state=then if then.final else before)
+
+
 def show(app: "App", task_id: str, *, wait: float = 0.0) -> ShownTask:
     """The task of that id.
 

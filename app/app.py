@@ -39,6 +39,7 @@ from taskstream.core.settings import Layer, Settings, resolve
 
 if TYPE_CHECKING:
     from taskstream.app.configure import SettingArguments
+    from taskstream.app.orders import Orders
     from taskstream.results.store import ResultStore
     from taskstream.schemas.store import SchemaStore
 
@@ -426,6 +427,10 @@ class App:
             MissingExtra: its driver is not installed.
         """
         return self._lifeline.connections().results
+
+    def orders(self) -> "Orders":
+        """What takes orders to workers and schedulers, opened at the first call in this process."""
+        return self._lifeline.connections().orders
 
     def __repr__(self) -> str:
         return f"<App {self.name}>"

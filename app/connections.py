@@ -18,6 +18,7 @@ from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 
 if TYPE_CHECKING:
+    from taskstream.app.orders import Orders
     from taskstream.producer.producer import Publisher
     from taskstream.results.replies import Replies
     from taskstream.results.store import ResultStore
@@ -64,6 +65,7 @@ class Connections:
         self._results = Lazy(self._open_results)
         self._replies = Lazy(self._open_replies)
         self._records = Lazy(self._open_records)
+        self._orders = Lazy(self._open_orders)
 
     @property
     def publisher(self) -> "Publisher":
@@ -87,8 +89,13 @@ class Connections:
 
     @property
     def records(self) -> "Records":
-        """How our own records are read: replies and heartbeats."""
+        """How our own records are written and read: orders, replies and heartbeats."""
         return self._records.get()
+
+    @property
+    def orders(self) -> "Orders":
+        """What takes orders to workers and schedulers."""
+        return self._orders.get()
 
     def flush(self, timeout: float) -> int:
         """Waits for Kafka's answers; gives how many have not come in `timeout` seconds."""
@@ -99,6 +106,8 @@ class Connections:
         remaining = sum(publisher.close(timeout) for publisher in self._publisher.opened)
         for replies in self._replies.opened:
             replies.close()
+        for orders in self._orders.opened:
+            orders.close()
         for store in self._results.opened:
             if store is not None:
                 store.close()
@@ -143,6 +152,11 @@ class Connections:
         from taskstream.schemas.records import Records  # noqa: PLC0415
 
         return Records()
+
+    def _open_orders(self) -> "Orders":
+        from taskstream.app.orders import Orders  # noqa: PLC0415
+
+        return Orders(self.settings, self.names, self.records, clock=self._clock)
 
 
 class Lifeline:

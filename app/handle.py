@@ -125,6 +125,34 @@ class Handle(Generic[R]):
         """`state` for a running event loop."""
         return await run_async(self._outcomes.state(self))
 
+    def cancel(self, reason: str = "") -> State:
+        """Asks for the task's end: back when the request is durable, in force within a second.
+
+        A task that waits, is delayed or is to be tried again never starts. One that runs is told:
+        a coroutine is cancelled, a function in a process is interrupted, one in a thread can look at
+        `current().cancelled`. What finished first stays: a task that returns all the same has succeeded;
+        after whatever else it is `cancelled`.
+
+        Args:
+            reason: why, for whoever reads the request.
+
+        Returns:
+            The final state of a task that has ended: then nothing was asked for. Else where it was, by
+            the result store and this handle; whether it runs is not looked for.
+
+        Raises:
+            BrokerError: Kafka did not take the request.
+            PublishError: Kafka did not take the task.
+            StoreError: the result store did not answer.
+            BlockingCall: called on a running event loop; use `cancel_async`.
+        """
+        refuse_on_loop("handle.cancel")
+        return run(self._outcomes.cancel(self, reason))
+
+    async def cancel_async(self, reason: str = "") -> State:
+        """`cancel` for a running event loop."""
+        return await run_async(self._outcomes.cancel(self, reason))
+
     def __repr__(self) -> str:
         name = f" of {self.target.name}" if self.target is not None else ""
         return f"<Handle {self.id}{name}>"

@@ -18,6 +18,7 @@ from taskstream.app.connections import Connections, Lifeline
 from taskstream.app.steps import Call, Steps, Wait
 from taskstream.app.task import decode_stored
 from taskstream.core.clock import Clock
+from taskstream.core.control import CANCEL, run_of
 from taskstream.core.errors import (
     BrokerError,
     ConfigError,
@@ -115,6 +116,25 @@ class Outcomes:
         seen = (row.run, row.attempt) if row is not None else (-1, 0)
         if (yield Call(lambda: self._is_running(handle.id, seen, connections))):
             return State.RUNNING
+        return row.state if row is not None else self._published_state(handle)
+
+    def cancel(self, handle: "Handle[Any]", reason: str) -> Steps[State]:
+        """Asks for the task's end, unless it has ended; errors as `Handle.cancel` tells."""
+        yield from self._acknowledgement(handle, math.inf)
+        connections: Connections = yield Call(self._lifeline.connections)
+        store: ResultStore | None = yield Call(lambda: _store_if_any(connections))
+        row: Row | None = None
+        if store is not None:
+            row = current((yield Call(lambda: store.read(handle.id))))
+        if row is not None and row.state.final:
+            return row.state
+        target = run_of(handle.id, row.run if row is not None else 0)
+
+        def give() -> None:
+            orders = connections.orders
+            orders.give([orders.order(CANCEL, target, reason=reason)])
+
+        yield Call(give)
         return row.state if row is not None else self._published_state(handle)
 
     def _acknowledgement(self, handle: "Handle[Any]", deadline: float) -> Steps[None]:
@@ -240,6 +260,14 @@ def _store_for(handle: "Handle[Any]", connections: Connections) -> "ResultStore 
             "result from: set cassandra_hosts (TASKSTREAM_CASSANDRA_HOSTS)"
         )
     return store
+
+
+def _store_if_any(connections: Connections) -> "ResultStore | None":
+    """The store, where this process has one and its driver. May block."""
+    try:
+        return connections.results
+    except MissingExtra:
+        return None
 
 
 def _running_tasks(heartbeat: bytes | None, connections: Connections) -> list[dict[str, Any]]:

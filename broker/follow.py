@@ -14,7 +14,7 @@ from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
 from taskstream.observability import logs
 
-TAKE_RECORDS = 5000
+TAKE_RECORDS = 1000
 """How many records are told at once, at most."""
 
 TAKE_TIMEOUT = 0.2

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from taskstream.core.envelope import Header
+from taskstream.core.envelope import Header, identity
+from taskstream.core.ids import derived_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,12 @@ class Record:
         """About how much memory it holds."""
         headers = sum(len(name) + len(value or b"") for name, value in self.headers)
         return len(self.key or b"") + len(self.value or b"") + headers
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """The task's id and run. Whoever meets a record without an id derives the same from it."""
+        task_id, run = identity(self.headers)
+        return task_id or derived_id(self.timestamp, self.topic, self.partition, self.offset), run
 
     @property
     def source(self) -> str:

@@ -36,6 +36,7 @@ class Given:
         group: the consumer group it was read for.
         lookup: whether to look in the store before running it.
         suspicion: whether a process may have died of it.
+        cancelled: whether it is not to be run, only to be recorded as cancelled.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Given:
     group: str
     lookup: bool
     suspicion: Suspicion
+    cancelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,7 @@ def pack_given(tasks: list[Given]) -> bytes:
                 given.group,
                 given.lookup,
                 given.suspicion,
+                given.cancelled,
             )
             for given in tasks[start : start + FRAME_TASKS]
         ]
@@ -338,8 +341,10 @@ class Frames:
 
 def _read_given(frame: Any) -> list[Given]:
     return [
-        Given(number, Record(*record), given_us, fence, group, lookup, Suspicion(suspicion))
-        for number, record, given_us, fence, group, lookup, suspicion in frame[1]
+        Given(
+            number, Record(*record), given_us, fence, group, lookup, Suspicion(suspicion), cancelled
+        )
+        for number, record, given_us, fence, group, lookup, suspicion, cancelled in frame[1]
     ]
 
 

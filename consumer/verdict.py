@@ -69,6 +69,10 @@ class Timeout(TimeoutError):
     """The attempt passed its time limit; users see this name as `error_type`."""
 
 
+class Cancelled(BaseException):
+    """Ends an attempt that somebody cancelled. No Exception, so that a task doesn't take it for one."""
+
+
 def judge(error: BaseException | None, envelope: Envelope, policy: Retry, now: float) -> Verdict:
     """The verdict on one attempt.
 

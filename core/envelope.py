@@ -211,6 +211,16 @@ def peek(headers: Iterable[Header]) -> Peek:
     )
 
 
+def identity(headers: Iterable[Header]) -> tuple[str, int]:
+    """The task's id and run, as far as they can be read; an empty id where the record doesn't say."""
+    values = dict(headers)
+    try:
+        run = _decode_count((values.get("ts-run") or b"0").decode())
+    except ValueError:
+        run = 0
+    return (values.get("ts-id") or b"").decode(errors="replace"), run
+
+
 def _is_callers(task_id: bytes | None) -> bool:
     """Whether somebody chose the id: it counts once, so a reader looks whether it has been there."""
     return task_id is not None and not is_uuid7(task_id.decode(errors="replace"))

@@ -8,6 +8,7 @@ when it runs, so that `taskstream --help` and completion stay fast.
 import typer
 
 from taskstream.admin.cli import (
+    cancel,
     demo,
     doctor,
     init,
@@ -18,6 +19,7 @@ from taskstream.admin.cli import (
     servers,
     version,
     worker,
+    workers,
 )
 
 
@@ -33,6 +35,17 @@ def command_line() -> typer.Typer:
     )
     demo.register(cli)
     servers.register(cli)
-    for commands in (init, worker, scheduler, publish, result, queues, doctor, version):
+    for commands in (
+        init,
+        worker,
+        scheduler,
+        publish,
+        result,
+        cancel,
+        queues,
+        workers,
+        doctor,
+        version,
+    ):
         commands.register(cli)
     return cli

@@ -27,6 +27,9 @@ AppPath = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")
 ]
+Reason = Annotated[
+    str, typer.Option(help="Why, for whoever reads the order later.", show_default=False)
+]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 
 

@@ -1,6 +1,7 @@
 """The life of one attempt, as a line of small steps over one record.
 
-    open_ -> recall -> weigh -> resolve -> check -> decode    (until one of them reaches a verdict)
+    open_ -> recall -> withdraw -> weigh -> resolve -> check -> decode
+                                                        (until one of them reaches a verdict)
     -> run (a runner's) -> judge_outcome -> row, reply
 
 Each step takes the attempt and returns it; after the verdict none changes it. None of them does I/O
@@ -29,7 +30,6 @@ from taskstream.consumer.verdict import (
 )
 from taskstream.core.envelope import Envelope, peek, read
 from taskstream.core.errors import SchemaError, Undecodable, UnknownSchema
-from taskstream.core.ids import derived_id
 from taskstream.core.states import State
 from taskstream.observability.tracing import ProcessSpan, StoreSpan
 from taskstream.results.row import Row
@@ -58,6 +58,7 @@ class Attempt:
         error: what it raised.
         stop: set when it should end.
         abandoned: whether it is somebody else's by now: it ends, and nothing of it is recorded.
+        cancelled: whether somebody asked for its end: unless it returns, it ends as cancelled.
         span: its trace span.
         write_span: the span of its row's write.
         refusals: how often the store refused its row.
@@ -77,6 +78,7 @@ class Attempt:
     error: BaseException | None = None
     stop: Event = field(default_factory=Event)
     abandoned: bool = False
+    cancelled: bool = False
     span: ProcessSpan | None = None
     write_span: StoreSpan | None = None
     refusals: int = 0
@@ -92,10 +94,14 @@ def open_(given: Given) -> Attempt:
         envelope = Envelope(task=peek(record.headers).task)
         verdict = Dead("Undecodable", str(error))
     if not envelope.id:
-        # Whoever meets this record derives the same id from it.
-        facts = (record.topic, record.partition, record.offset)
-        envelope = replace(envelope, id=derived_id(record.timestamp, *facts))
-    return Attempt(given, envelope, verdict=verdict, written_us=given.given_us + 1)
+        envelope = replace(envelope, id=record.identity[0])
+    return Attempt(
+        given,
+        envelope,
+        verdict=verdict,
+        written_us=given.given_us + 1,
+        cancelled=given.cancelled,
+    )
 
 
 def recall(attempt: Attempt, rows: Sequence[Row]) -> Attempt:
@@ -126,6 +132,13 @@ def recall(attempt: Attempt, rows: Sequence[Row]) -> Attempt:
     if mine.state is State.DEAD:
         return _recorded(attempt, Dead(mine.error_type or "", mine.error or ""), mine)
     return _recorded(attempt, Done(mine.state), mine) if mine.state.final else attempt
+
+
+def withdraw(attempt: Attempt) -> Attempt:
+    """Ends what was cancelled before it could begin, whether its task is known here or not."""
+    if attempt.verdict is None and attempt.cancelled:
+        attempt.verdict = Done(State.CANCELLED)
+    return attempt
 
 
 def weigh(attempt: Attempt) -> Ruling:
@@ -192,6 +205,10 @@ def judge_outcome(
     """
     assert attempt.task is not None
     attempt.finished, attempt.error = now, error
+    if attempt.cancelled and error is not None:
+        # Whatever it raised after it was told to end, it is never tried again; a return stands.
+        attempt.verdict = Done(State.CANCELLED)
+        return attempt
     attempt.verdict = judge(error, attempt.envelope, attempt.task.retry, now)
     if error is None:
         try:

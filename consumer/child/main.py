@@ -138,7 +138,7 @@ def _read(link: Link, frames: "SimpleQueue[Frame]", service: Service, vitals: Vi
             continue
         if isinstance(frame, Cancel):
             # Now, for preparing may wait for a store; and in its turn, for what waits to be prepared.
-            service.cancel(frame.numbers)
+            service.cancel(frame.numbers, record=frame.record)
         frames.put(frame)
     os._exit(1)
 
@@ -150,7 +150,7 @@ def _prepare(frames: "SimpleQueue[Frame]", service: Service) -> None:
             if isinstance(frame, Stop):
                 service.main.stop()
             elif isinstance(frame, Cancel):
-                service.cancel(frame.numbers)
+                service.cancel(frame.numbers, record=frame.record)
             elif isinstance(frame, list):
                 service.take(frame)
     except BaseException:  # noqa: BLE001 - a child that can't prepare tasks must not sit on them

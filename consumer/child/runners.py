@@ -6,9 +6,11 @@ A runner is given attempts and tells their outcome once, by `ended`: whoever tak
 
 import asyncio
 import contextlib
+import math
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from taskstream.app.current import Context, activate
 from taskstream.app.hooks import Observed
 from taskstream.consumer.begun import Begun
 from taskstream.consumer.child.attempt import Attempt
-from taskstream.consumer.verdict import Timeout
+from taskstream.consumer.verdict import Cancelled, Timeout
 from taskstream.core.clock import Clock
 from taskstream.core.faultpoints import BEFORE_RUN, fault_point
 from taskstream.observability import logs
@@ -68,12 +70,18 @@ class Running:
         return len(self._attempts)
 
     def begin(self, attempt: Attempt) -> None:
-        """Notes that an attempt starts now."""
+        """Notes that an attempt starts now.
+
+        Raises:
+            Cancelled: its end was ordered while it waited; to be told by `end`, like any outcome.
+        """
         fault_point(BEFORE_RUN)
         assert attempt.task is not None
+        self._attempts[attempt.given.number] = attempt
+        if attempt.abandoned or attempt.cancelled:
+            raise Cancelled
         self._begun.begin(attempt.given.number)
         attempt.started = self._clock.now()
-        self._attempts[attempt.given.number] = attempt
         if attempt.task.timeout is not None or attempt.task.soft_timeout is not None:
             self._limited.set()
 
@@ -130,7 +138,7 @@ class AsyncRunner:
         self._limit = limit
         self._count = 0
         self._waiting: deque[tuple[Attempt, Context]] = deque()
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[int, asyncio.Task[None] | None] = {}
         self._loop = asyncio.new_event_loop()
         self._lifespan = AsyncExitStack()
         self._turns = 0
@@ -173,17 +181,17 @@ class AsyncRunner:
         self._waiting.extend(attempts)
         while self._waiting and self._count < self._limit:
             self._count += 1
-            attempt, context = self._waiting.popleft()
-            self._tasks[attempt.given.number] = self._loop.create_task(self._run(attempt, context))
+            self._loop.create_task(self._run(*self._waiting.popleft()))
 
     async def _run(self, attempt: Attempt, context: Context) -> None:
         value: Any = None
         error: BaseException | None = None
-        self._running.begin(attempt)
+        # Only now: a task that is cancelled before its first step would end without a word.
+        self._tasks[attempt.given.number] = asyncio.current_task()
         try:
-            if not attempt.abandoned:
-                with _inside(self._app, attempt, context):
-                    value = await _within_limit(attempt)
+            self._running.begin(attempt)
+            with _inside(self._app, attempt, context):
+                value = await _within_limit(attempt)
         # Whatever a task raises is its outcome. SystemExit too: let through, it would end the loop.
         except BaseException as raised:  # noqa: BLE001
             error = raised
@@ -281,11 +289,16 @@ class MainRunner:
         self._app = app
         self._running = running
         self._queue: SimpleQueue[tuple[Attempt, Context] | None] = SimpleQueue()
+        self._interrupts = Interrupts()
 
     def submit(self, attempts: list[tuple[Attempt, Context]]) -> None:
         """Runs them one after the other."""
         for attempt in attempts:
             self._queue.put(attempt)
+
+    def cancel(self) -> None:
+        """Raises `Cancelled` in the function that runs, if its end was ordered; from any thread."""
+        self._interrupts.look()
 
     def stop(self) -> None:
         """Ends `work` once what was submitted is done."""
@@ -293,11 +306,62 @@ class MainRunner:
 
     def work(self) -> None:
         """Runs attempts until it is stopped; belongs to the main thread."""
+        self._interrupts.install()
         while (submitted := self._queue.get()) is not None:
-            attempt, context = submitted
-            assert attempt.task is not None
-            limit = attempt.task.soft_timeout or attempt.task.timeout
-            run_here(self._app, self._running, attempt, context, interrupt_after=limit)
+            run_here(self._app, self._running, *submitted, self._interrupts)
+
+
+class Interrupts:
+    """Raises errors in what the main thread runs, by SIGALRM: at its time limit, or when it is cancelled.
+
+    Once for each attempt at most, and only inside the block: the handler runs between two steps of the
+    main thread, so whether it may still raise is decided there, not by whoever sends.
+    """
+
+    def __init__(self) -> None:
+        self._attempt: Attempt | None = None
+        self._limit = 0.0
+        self._late_at = math.inf
+        self._installed = False
+
+    def install(self) -> None:
+        """Takes the signal, also from a task that took it; call it in the main thread."""
+        signal.signal(signal.SIGALRM, self._interrupt)
+        self._installed = True
+
+    def look(self) -> None:
+        """Makes the main thread look whether its attempt is to end; from any thread."""
+        ident = threading.main_thread().ident
+        if self._installed and ident is not None:
+            signal.pthread_kill(ident, signal.SIGALRM)
+
+    @contextmanager
+    def within(self, attempt: Attempt) -> Iterator[None]:
+        """Lets the block be interrupted for this attempt."""
+        assert attempt.task is not None
+        self.install()
+        self._limit = attempt.task.soft_timeout or attempt.task.timeout or 0.0
+        self._late_at = time.monotonic() + self._limit if self._limit else math.inf
+        try:
+            self._attempt = attempt
+            signal.setitimer(signal.ITIMER_REAL, self._limit)
+            if attempt.cancelled or attempt.abandoned:
+                self.look()  # the word came before there was anything to interrupt
+            yield
+        finally:
+            self._attempt = None
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if attempt.cancelled or attempt.abandoned:
+            self._attempt = None
+            raise Cancelled
+        if time.monotonic() >= self._late_at:
+            self._attempt = None
+            raise _timeout(self._limit)
 
 
 def run_here(
@@ -305,8 +369,7 @@ def run_here(
     running: Running,
     attempt: Attempt,
     context: Context,
-    *,
-    interrupt_after: float | None = None,
+    interrupts: Interrupts | None = None,
 ) -> None:
     """Runs a function in this thread and tells its outcome.
 
@@ -315,16 +378,16 @@ def run_here(
         running: where the attempt is noted.
         attempt: what to run.
         context: what `current()` gives it.
-        interrupt_after: raises `Timeout` in it after so many seconds; in the main thread only.
+        interrupts: interrupts it where it must end; in the main thread only.
     """
     assert attempt.task is not None
     value: Any = None
     error: BaseException | None = None
-    running.begin(attempt)
     try:
-        if not attempt.abandoned:
-            with _inside(app, attempt, context), _interrupted(interrupt_after):
-                value = attempt.task.function(**attempt.arguments)
+        running.begin(attempt)
+        block = contextlib.nullcontext() if interrupts is None else interrupts.within(attempt)
+        with _inside(app, attempt, context), block:
+            value = attempt.task.function(**attempt.arguments)
     except BaseException as raised:  # noqa: BLE001 - whatever a task raises is its outcome
         error = raised
     running.end(attempt, value, error)
@@ -355,23 +418,6 @@ async def _within_limit(attempt: Attempt) -> Any:
         if scope.expired():
             raise _timeout(limit) from error
         raise
-
-
-@contextmanager
-def _interrupted(after: float | None) -> Iterator[None]:
-    if after is None:
-        yield
-        return
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise _timeout(after)
-
-    signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, after)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _is_limited(attempt: Attempt) -> bool:

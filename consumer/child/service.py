@@ -114,6 +114,8 @@ class Service:
         with self._idle:
             self._attempts.update((one.given.number, one) for one in attempts)
         self._recall(attempts)
+        for attempt in attempts:
+            steps.withdraw(attempt)
         attempts = self._weigh(attempts)
         submitted: dict[
             Callable[[list[tuple[Attempt, Context]]], None], list[tuple[Attempt, Context]]
@@ -131,24 +133,36 @@ class Service:
         for submit, ready in submitted.items():
             submit(ready)
 
-    def cancel(self, numbers: Collection[int]) -> None:
-        """Ends attempts that are somebody else's by now: nothing of them is recorded.
+    def cancel(self, numbers: Collection[int], *, record: bool) -> None:
+        """Ends attempts: a coroutine is cancelled, a process's function interrupted, a thread told.
 
-        Never blocks. A thread can only be told; what it does after that counts for nothing.
+        Never blocks, and is harmless to repeat.
+
+        Args:
+            numbers: as in `Given`; those that are not held here are passed over.
+            record: whether their end is recorded. False where they are somebody else's by now: then
+                what they do counts for nothing.
         """
         with self._idle:
             ours = [self._attempts[number] for number in numbers if number in self._attempts]
         for attempt in ours:
-            attempt.abandoned = True
+            told = attempt.cancelled or attempt.abandoned
+            attempt.cancelled = attempt.cancelled or record
+            attempt.abandoned = attempt.abandoned or not record
+            if told:  # a second word would break into what it does on the first
+                continue
             attempt.stop.set()
-            if attempt.task is not None and attempt.task.runs == "async":
+            runs = None if attempt.task is None else attempt.task.runs
+            if runs == "async":
                 self._async.cancel(attempt)
+            elif runs == "process":
+                self.main.cancel()
 
     def abandon(self) -> None:
-        """Ends everything here as `cancel` does."""
+        """Ends everything here, unrecorded."""
         with self._idle:
             numbers = list(self._attempts)
-        self.cancel(numbers)
+        self.cancel(numbers, record=False)
 
     @property
     def rows_pending(self) -> int:

@@ -81,6 +81,7 @@ class Child:
         ready: it has said hello.
         retiring: it gets no more tasks.
         spent: it has asked to be replaced.
+        killed: whether we ended it: no fault of what it held.
         finished: how many tasks it has finished.
         pulse: how it said it was, the last time it was asked; None before.
         pulses: how often it has said so.
@@ -97,6 +98,7 @@ class Child:
     ready: bool = False
     retiring: bool = False
     spent: bool = False
+    killed: bool = False
     finished: int = 0
     pulse: Pulse | None = None
     pulses: int = 0
@@ -136,10 +138,10 @@ class Death:
     def of(cls, child: Child, status: int) -> "Death":
         """Blames those that the child had begun; all of them where it had begun none.
 
-        An end that is in our own rules says nothing of any.
+        An end that is in our own rules, or our order, says nothing of any.
         """
         entries = child.held
-        if status == BLAMELESS:
+        if status == BLAMELESS or child.killed:
             return cls(status, [(entry, Suspicion.NONE) for entry in entries.values()])
         begun = child.begun.numbers & entries.keys()
         worst = Suspicion.CAUGHT if child.solo and begun else Suspicion.SUSPECT
@@ -269,6 +271,11 @@ class Children:
         """Gives it no more, and asks it to end when it has nothing left."""
         child.retiring = True
         self.send(child, pack_stop())
+
+    def end(self, child: Child) -> None:
+        """Ends one child at once, by no fault of what it holds; `bury` it when it has gone."""
+        child.killed = True
+        child.process.kill()
 
     def bury(self, child: Child) -> Death:
         """Forgets a child that has gone."""

@@ -10,6 +10,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from taskstream.broker.records import Record
 from taskstream.consumer.parent.breaker import Breakers
 from taskstream.consumer.parent.children import Child, Children
 from taskstream.consumer.parent.intake import Intake
@@ -19,6 +20,7 @@ from taskstream.consumer.parent.partitions import Partition
 from taskstream.consumer.pipe import Given, pack_given
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.clock import Clock
+from taskstream.core.control import run_of
 from taskstream.core.envelope import Place, peek
 from taskstream.observability import logs
 
@@ -35,6 +37,7 @@ class Dispatch:
         children: who runs them.
         runs_alone: names of tasks that run one at a time in a child of their own.
         breakers: which lanes are halted, because their tasks only die.
+        is_cancelled: whether a record's task must not run any more.
         clock: the time.
     """
 
@@ -47,6 +50,7 @@ class Dispatch:
         *,
         runs_alone: frozenset[str],
         breakers: Breakers,
+        is_cancelled: Callable[[Record], bool],
         clock: Clock,
     ) -> None:
         self._lanes = Lanes(weights)
@@ -55,6 +59,7 @@ class Dispatch:
         self._children = children
         self._runs_alone = runs_alone
         self._breakers = breakers
+        self._is_cancelled = is_cancelled
         self._clock = clock
         self._alone: deque[Entry] = deque()
         self._held: list[Entry] = []
@@ -71,7 +76,7 @@ class Dispatch:
             partition: its partition.
             due: not to be given out before, seconds since 1970.
         """
-        if due > self._clock.now():
+        if due > self._clock.now() and not self._is_cancelled(entry.record):
             heapq.heappush(self._not_yet_due, (due, entry.number, entry))
             self._park(entry)
         elif partition.within_horizon(entry):
@@ -96,6 +101,29 @@ class Dispatch:
             self._alone.append(entry)
         else:
             self._lanes.push_again(entry)
+
+    def hurry(self, cancelled: Collection[str]) -> None:
+        """Lets cancelled tasks be recorded without a wait for their time, or for a child of their own.
+
+        Args:
+            cancelled: the runs of tasks, as `core.control.run_of` names them.
+        """
+        self._not_yet_due = [
+            (0.0 if run_of(*entry.record.identity) in cancelled else due, number, entry)
+            for due, number, entry in self._not_yet_due
+        ]
+        heapq.heapify(self._not_yet_due)
+        self.wake_due()
+        alone, self._alone = self._alone, deque()
+        for entry in alone:
+            if run_of(*entry.record.identity) in cancelled:
+                self._lanes.push_again(entry)
+            else:
+                self._alone.append(entry)
+
+    def runs_alone(self, entry: Entry) -> bool:
+        """Whether it has a child to itself when it runs, which can be killed without harm to others."""
+        return peek(entry.record.headers).task in self._runs_alone
 
     def release(self, entry: Entry) -> None:
         """Frees the key of a task that needs nothing more."""
@@ -204,7 +232,7 @@ class Dispatch:
             if entry.held is not None:
                 self._held.append(entry)
                 self._park(entry)
-            elif self._runs_alone and peek(entry.record.headers).task in self._runs_alone:
+            elif self.runs_alone(entry) and not self._is_cancelled(entry.record):
                 entry.alone = True
                 self._alone.append(entry)
                 self._park(entry)
@@ -250,6 +278,7 @@ class Dispatch:
                     partition.intake.group,
                     entry.lookup,
                     entry.suspicion,
+                    self._is_cancelled(entry.record),
                 )
             )
         self._free_room(entries)

@@ -45,6 +45,7 @@ from taskstream.consumer.parent.intake import (
     PartitionsRevoked,
 )
 from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.parent.orders import Orders
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.parent.settling import Settling
 from taskstream.consumer.parent.staff import Staff
@@ -65,12 +66,14 @@ from taskstream.consumer.suspicion import Suspicion
 from taskstream.consumer.verdict import Done
 from taskstream.consumer.watch import DUMP, Pace, dump_stacks
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
+from taskstream.core.control import run_of
 from taskstream.core.envelope import HEADER_ROOM_BYTES, Place, peek
 from taskstream.core.errors import ConfigError
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs, table, tracing
 from taskstream.observability.metrics import Metrics
+from taskstream.schemas.control import Heard
 from taskstream.schemas.records import Records
 
 EMPTY_AFTER = 2.0
@@ -90,6 +93,9 @@ BEAT_EVERY = 1.0
 
 INTAKE_PATIENCE = 300.0
 """Seconds that an intake may stand still at least: with Kafka away, its client waits for minutes."""
+
+CANCEL_GRACE = 5.0
+"""Seconds that a task in a process gets to end when it is cancelled, before its process is ended."""
 
 _log = logs.logger(__name__)
 
@@ -141,6 +147,7 @@ class Work:
         fence: how long all this may go on without a word from Kafka.
         breakers: which lanes are halted, because their tasks only die.
         alarms: what is said of partitions.
+        orders: what people have ordered.
         sender: the worker's producer.
         heartbeat: tells others of this worker.
         flush_traces: sends the spans that are left.
@@ -154,6 +161,7 @@ class Work:
     fence: Fence
     breakers: Breakers
     alarms: Alarms
+    orders: Orders
     sender: Sender
     heartbeat: Heartbeat
     flush_traces: Callable[[], None]
@@ -170,7 +178,7 @@ class Parent:
     def __init__(self, options: ParentOptions, clock: Clock = SYSTEM_CLOCK) -> None:
         self._options = options
         self._clock = clock
-        self._mailbox: deque[Event | HandedOff | HoldersHeard] = deque()
+        self._mailbox: deque[Event | HandedOff | HoldersHeard | Heard] = deque()
         # A plain flag: a signal handler may find any lock held by the very thread it interrupts.
         self._woken = False
         self._wake_out, self._wake_in = socket.socketpair()
@@ -203,6 +211,7 @@ class Parent:
         self._stops = 0
         self._draining = False
         self._drain_until = 0.0
+        self._cancelling: deque[tuple[float, Child, Entry]] = deque()
         self._turns = 0
         self._patience = Settings().stuck_after
         self._fatal: Exception | None = None
@@ -255,6 +264,7 @@ class Parent:
                 children=len(children),
                 storeless=sum(not pulse.store_healthy for pulse in pulses),
                 assigned=None if self._work is None else bool(self._ownership),
+                ordered=None if self._work is None else self._work.orders.caught_up,
                 draining=self._stops > 0,
                 commit_ages=self._ownership.commit_ages(),
                 halted=self._work.breakers.halted if self._work else (),
@@ -315,8 +325,9 @@ class Parent:
         work.dispatch.wake_due()
         work.dispatch.free_held(lambda entry: work.holders.holds(entry, now))
         work.settling.hand_off_again(now)
-        if not self._stops:
+        if not self._stops and work.orders.caught_up:
             work.dispatch.give_out()
+        self._end_stubborn(now)
         self._ownership.hold_full(work.intakes)
         self._ownership.commit(work.intakes, now)
         self._cancel(work.handover.turn(now, list(self._held()), work.settling.places))
@@ -328,6 +339,7 @@ class Parent:
             work.alarms.look(dict(self._ownership.items()), self._clock.now())
         if now >= self._heartbeat_at:
             self._tell_workers(work.heartbeat, work.breakers)
+            work.orders.keep(now)
 
     def _wait(self) -> float:
         """Seconds until something is due by time; what comes from outside ends the wait."""
@@ -438,12 +450,13 @@ class Parent:
         reason = f"signal {-death.status}" if death.status < 0 else f"exit {death.status}"
         if child.retiring and not child.held:
             return
-        _log.warning(
-            "a child died; what it held is looked up and run again",
-            pid=child.pid, reason=reason, held=len(child.held), ready=child.ready,
-            suspects=sum(suspicion is not Suspicion.NONE for _, suspicion in death.held),
-        )  # fmt: skip
-        self.metrics.counter(table.CHILD_DEATHS, reason=reason).inc()
+        if not child.killed:
+            _log.warning(
+                "a child died; what it held is looked up and run again",
+                pid=child.pid, reason=reason, held=len(child.held), ready=child.ready,
+                suspects=sum(suspicion is not Suspicion.NONE for _, suspicion in death.held),
+            )  # fmt: skip
+            self.metrics.counter(table.CHILD_DEATHS, reason=reason).inc()
         for entry, suspicion in reversed(death.held):  # each goes to the head of its lane
             self._come_back(entry, suspicion)
 
@@ -540,6 +553,10 @@ class Parent:
             share=settings.dead_share,
             clock=self._clock,
         )
+        orders = Orders(
+            settings, names, sender, self._tell,
+            records=records, worker=self._options.name, clock=self._clock,
+        )  # fmt: skip
         dispatch = Dispatch(
             {f"{queue}.{priority}": weight for queue, priority, weight in served},
             {intake.lane: intake for intake in intakes},
@@ -549,6 +566,7 @@ class Parent:
                 name for name, facts in hello.tasks.items() if facts.runs == "process"
             ),
             breakers=breakers,
+            is_cancelled=orders.is_cancelled,
             clock=self._clock,
         )
         settling = Settling(
@@ -557,6 +575,7 @@ class Parent:
             Handoff(sender, names, self._tell),
             sender,
             breakers=breakers,
+            on_final=orders.settle,
             metrics=self.metrics,
             clock=self._clock,
         )
@@ -580,6 +599,7 @@ class Parent:
             settings, names, records, silence=fence.silence, tell=self._tell, clock=self._clock
         )
         gauges.of_lanes(self.metrics, self._ownership, intakes, dispatch, breakers)
+        orders.start()
         for intake in intakes:
             intake.start()
         self._opened_at = self._clock.monotonic()
@@ -596,13 +616,17 @@ class Parent:
             fence,
             breakers,
             Alarms(settings.alarming_age),
+            orders,
             sender,
             beats,
             flush_traces,
         )
 
-    def _react(self, work: Work, event: Event | HandedOff | HoldersHeard) -> None:
+    def _react(self, work: Work, event: Event | HandedOff | HoldersHeard | Heard) -> None:
         match event:
+            case Heard():
+                self._obey(work, work.orders.take(event))
+                self.scale(work.orders.children)
             case Arrived(intake, records):
                 self.metrics.counter(table.CONSUMED, topic=intake.topic).inc(len(records))
                 for record in records:
@@ -669,6 +693,33 @@ class Parent:
         self._ownership.forget(places)
         self._cancel([entry for entry in self._held() if entry.place in gone])
 
+    def _obey(self, work: Work, cancelled: Collection[str]) -> None:
+        """Ends what runs of these; what waits of them is found when its turn comes, but need not wait."""
+        if not cancelled:
+            return
+        work.dispatch.hurry(cancelled)
+        until = self._clock.monotonic() + CANCEL_GRACE
+        for child in self._children:
+            found = [
+                entry
+                for entry in child.held.values()
+                if run_of(*entry.record.identity) in cancelled
+            ]
+            if found:
+                numbers = [entry.number for entry in found]
+                self._children.send(child, pack_cancel(numbers, record=True))
+            self._cancelling += (
+                (until, child, one) for one in found if work.dispatch.runs_alone(one)
+            )
+
+    def _end_stubborn(self, now: float) -> None:
+        """Ends the processes of cancelled tasks that go on; another child looks them up and records it."""
+        while self._cancelling and self._cancelling[0][0] <= now:
+            _, child, entry = self._cancelling.popleft()
+            if entry.number in child.held and child.number in self._children:
+                _log.warning("a cancelled task does not end; its process is", pid=child.pid)
+                self._children.end(child)
+
     # End
 
     def _begin_drain(self, now: float) -> None:
@@ -708,6 +759,7 @@ class Parent:
         for thread in leaving:
             thread.join()
         work.holders.close(CLOSE_WITHIN)
+        work.orders.close(CLOSE_WITHIN)
         work.heartbeat.leave()
         work.sender.close(CLOSE_WITHIN)
         work.flush_traces()
@@ -726,7 +778,7 @@ class Parent:
 
     # Events from other threads
 
-    def _tell(self, event: Event | HandedOff | HoldersHeard) -> None:
+    def _tell(self, event: Event | HandedOff | HoldersHeard | Heard) -> None:
         self._mailbox.append(event)
         self._wake()
 

@@ -15,6 +15,7 @@ class Condition:
         children: how many children are ready.
         storeless: how many of them get no answer from the result store.
         assigned: whether it has partitions; None before it has joined.
+        ordered: whether it has read what was ordered before it started; None before it has joined.
         draining: whether it was told to stop.
         commit_ages: seconds since the last acknowledged commit, by lane.
         halted: the lanes that are halted because their tasks only die.
@@ -23,6 +24,7 @@ class Condition:
     children: int
     storeless: int
     assigned: bool | None
+    ordered: bool | None
     draining: bool
     commit_ages: Mapping[str, float]
     halted: Sequence[str]
@@ -39,6 +41,8 @@ def not_ready(condition: Condition) -> list[str]:
         )
     if condition.assigned is False:
         reasons.append("no partition is assigned")
+    if condition.ordered is False:
+        reasons.append("the control topic has not been read to its end yet")
     reasons += (
         f"Kafka has acknowledged no commit of {lane} for {age:.0f} s"
         for lane, age in condition.commit_ages.items()

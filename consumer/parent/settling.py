@@ -9,7 +9,9 @@ while that it is (`is_sure_of`), nothing is handed off before it does: the next 
 import contextlib
 import heapq
 from collections import Counter
+from collections.abc import Callable
 
+from taskstream.broker.records import Record
 from taskstream.broker.sender import Sender, unheard
 from taskstream.consumer.parent.breaker import Breakers
 from taskstream.consumer.parent.dispatch import Dispatch
@@ -40,6 +42,7 @@ class Settling:
         handoff: produces what follows.
         sender: for replies.
         breakers: hear every verdict.
+        on_final: is told the record of each run that has its final state stored, and handed off.
         metrics: where they are counted.
         clock: the time.
     """
@@ -52,6 +55,7 @@ class Settling:
         sender: Sender,
         *,
         breakers: Breakers,
+        on_final: Callable[[Record], None],
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -60,6 +64,7 @@ class Settling:
         self._handoff = handoff
         self._sender = sender
         self._breakers = breakers
+        self._on_final = on_final
         self._metrics = metrics
         self._clock = clock
         self._again: list[tuple[float, int, Entry, Judged]] = []
@@ -96,7 +101,7 @@ class Settling:
         if judged.reply is not None:
             self._reply(judged.task_id, judged.reply)
         if isinstance(judged.verdict, Done):
-            self._finish(entry)
+            self._finish(entry, judged)
         else:
             self._hand_off(entry, judged)
 
@@ -106,7 +111,7 @@ class Settling:
         self._under_way += Counter()  # drops what has come to nothing
         if error is None:
             fault_point(AFTER_HANDOFF)
-            self._finish(entry)
+            self._finish(entry, judged)
             return
         _log.warning(
             "Kafka did not take a hand-off; it is tried again, and the offset stays open",
@@ -135,10 +140,12 @@ class Settling:
         again_at = self._clock.monotonic() + HANDOFF_PAUSE
         heapq.heappush(self._again, (again_at, entry.number, entry, judged))
 
-    def _finish(self, entry: Entry) -> None:
+    def _finish(self, entry: Entry, judged: Judged) -> None:
         partition = self._ownership.current(entry)
         if partition is not None:
             partition.finish(entry)
+            if judged.verdict.state.final:
+                self._on_final(entry.record)
             self._dispatch.release(entry)
             self.finished += 1
 

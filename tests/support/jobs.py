@@ -283,6 +283,40 @@ def build(name: str, **settings: Any) -> App:
             await asyncio.sleep(0.02)
         return "done"
 
+    @app.task(retry=QUICKLY, runs="process")
+    def waits_in_process(path: str) -> str:
+        """Runs in the main thread until the file exists."""
+        note(began=True)
+        while not Path(path).exists():
+            time.sleep(0.02)
+        return "done"
+
+    @app.task(retry=QUICKLY, runs="process")
+    def never_listens(path: str) -> str:
+        """Runs in the main thread until the file exists, whatever is raised in it."""
+        note(began=True)
+        while not Path(path).exists():
+            try:
+                time.sleep(0.02)
+            except BaseException:  # noqa: BLE001 - that is the point
+                note(raised=True)
+        return "done"
+
+    @app.task(retry=QUICKLY)
+    def looks_around(path: str) -> str:
+        """Runs in a thread until it is told to end, or the file exists."""
+        note(began=True)
+        while not Path(path).exists():
+            if current().cancelled:
+                raise InterruptedError("told to end")
+            time.sleep(0.02)
+        return "done"
+
+    @app.task(retry=Retry(attempts=3, delays=(3600.0,)))
+    async def tries_much_later(n: int) -> None:
+        note()
+        raise ConnectionError(f"not before an hour: {n}")
+
     @app.task(retry=QUICKLY)
     async def blocks(path: str) -> str:
         """Holds up its event loop until the file exists."""

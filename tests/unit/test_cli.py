@@ -16,8 +16,8 @@ from taskstream.admin.cli.arguments import with_app
 from taskstream.core.errors import BrokerError, ConfigError, TaskstreamError
 
 COMMANDS = (
-    "demo", "up", "down", "status", "init", "worker", "scheduler", "publish", "result",
-    "queues list", "doctor", "version",
+    "demo", "up", "down", "status", "init", "worker", "scheduler", "publish", "result", "cancel",
+    "queues list", "workers list", "workers scale", "doctor", "version",
 )  # fmt: skip
 
 
@@ -126,6 +126,9 @@ def test_without_an_app_it_says_what_to_type(
         (["init", "main:nothing"], 2, "found main:app"),
         (["init"], 2, "Missing argument 'APP'"),
         (["publish", "main:app", "add", '{"a": 1}'], 2, "no Kafka is configured"),
+        (["cancel", "main:app"], 2, "usage: taskstream cancel APP ID"),
+        (["workers", "scale", "main:app", "many"], 2, "'many' is no number of children"),
+        (["workers", "scale", "main:app", "0"], 2, "0 children: a worker has 1 to 1000"),
     ],
 )
 def test_bad_usage_exits_with_2(terminal: Terminal, words: list[str], code: int, told: str) -> None:

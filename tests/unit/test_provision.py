@@ -28,10 +28,10 @@ def test_every_topic_of_the_design_is_planned() -> None:
     }  # fmt: skip
 
 
-def test_times_on_task_and_delay_topics_are_the_brokers() -> None:
-    """A publisher's clock decides nothing."""
+def test_times_that_decide_are_the_brokers() -> None:
+    """A publisher's clock decides nothing; nor does that of whoever gives an order."""
     for name, config in planned().items():
-        is_timed = name.startswith(("shop.tasks.", "shop.delay."))
+        is_timed = name.startswith(("shop.tasks.", "shop.delay.", "shop.control"))
         assert (config.get("message.timestamp.type") == "LogAppendTime") is is_timed
 
 
@@ -56,6 +56,14 @@ def test_topics_of_state_are_compacted() -> None:
     config = planned()
     for name in ("workers", "control", "schedules", "schemas"):
         assert "compact" in config[f"shop.{name}"]["cleanup.policy"]
+
+
+def test_an_order_outlives_whatever_it_is_about() -> None:
+    """A cancelled task may wait in the largest tier, then at home, each without anybody to read it."""
+    config = planned(retention=7 * DAY)["shop.control"]
+    tier = int(planned(retention=7 * DAY)["shop.delay.30d"]["retention.ms"])
+    home = int(planned(retention=7 * DAY)["shop.tasks.high"]["retention.ms"])
+    assert int(config["retention.ms"]) == tier + home
 
 
 def test_three_replicas_ask_for_two_in_sync() -> None:

@@ -10,6 +10,7 @@ WELL = Condition(
     children=2,
     storeless=0,
     assigned=True,
+    ordered=True,
     draining=False,
     commit_ages={"tasks.high": 0.3, "tasks.low": COMMIT_LATE},
     halted=(),
@@ -19,7 +20,7 @@ WELL = Condition(
 def test_a_worker_that_works_is_ready() -> None:
     """A commit may be as late as three full ones apart; before it has joined, nothing is missed."""
     assert not_ready(WELL) == []
-    assert not_ready(replace(WELL, assigned=None, commit_ages={})) == []
+    assert not_ready(replace(WELL, assigned=None, ordered=None, commit_ages={})) == []
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,7 @@ def test_a_worker_that_works_is_ready() -> None:
         (replace(WELL, children=0), "no child is ready"),
         (replace(WELL, storeless=1), "the result store does not answer 1 of 2 children"),
         (replace(WELL, assigned=False), "no partition is assigned"),
+        (replace(WELL, ordered=False), "the control topic has not been read to its end yet"),
         (replace(WELL, draining=True), "it is draining"),
         (
             replace(WELL, commit_ages={"tasks.low": 17.2}),

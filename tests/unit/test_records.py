@@ -43,9 +43,19 @@ REPLY = {
     "traceback": None,
     "finished": 3,
 }
+ORDER = {
+    "verb": "scale",
+    "target": "*",
+    "number": 4.0,
+    "at": 5,
+    "who": "me@here",
+    "reason": "more work",
+}
 
 
-@pytest.mark.parametrize(("name", "fields"), [("heartbeat", HEARTBEAT), ("reply", REPLY)])
+@pytest.mark.parametrize(
+    ("name", "fields"), [("heartbeat", HEARTBEAT), ("reply", REPLY), ("control", ORDER)]
+)
 def test_a_record_comes_back_with_its_name(name: str, fields: dict[str, object]) -> None:
     """Readers tell records apart by their fingerprint alone."""
     ours = Records()

@@ -10,7 +10,7 @@ from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.parent.settling import HANDOFF_PAUSE, Settling
 from taskstream.consumer.pipe import Judged
-from taskstream.consumer.verdict import Dead, Verdict
+from taskstream.consumer.verdict import Again, Dead, Done, Verdict
 from taskstream.core.clock import ManualClock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError
@@ -54,12 +54,14 @@ class World:
         record = Record(PLACE.topic, PLACE.partition, 100, None, b"", (), 0.0)
         self.entry = Entry(1, record, PLACE, partition.epoch, "tasks.high", lookup=False)
         self.handoff = Handoff()
+        self.final: list[Record] = []
         self.settling = Settling(
             self.ownership,
             nobody,
             cast("Any", self.handoff),
             nobody,
             breakers=nobody,
+            on_final=self.final.append,
             metrics=Metrics(),
             clock=self.clock,
         )
@@ -117,3 +119,16 @@ def test_it_goes_on_where_kafka_says_that_the_partition_is_still_ours() -> None:
     world.clock.advance(HANDOFF_PAUSE)
     world.settling.hand_off_again(world.clock.monotonic())
     assert world.handoff.carried == [100]
+
+
+def test_a_cancel_is_taken_back_at_the_final_state_alone() -> None:
+    """At a result at once; at a death once its dead letter is acknowledged; at a retry, never."""
+    cases: list[tuple[Verdict, bool]] = [(Done(), True), (DEAD, True), (Again(5.0), False)]
+    for verdict, told in cases:
+        world = World()
+        judged = world.judged(verdict)
+        world.settling.judged(world.entry, judged)
+        if not isinstance(verdict, Done):
+            assert world.final == []
+            world.settling.handed_off(world.entry, judged, None)
+        assert world.final == ([world.entry.record] if told else [])

@@ -1,0 +1,104 @@
+"""`taskstream workers …`."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from taskstream.admin.cli.arguments import AppPath, AsJson, Reason, open_app, print_json, with_app
+from taskstream.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from taskstream.admin.workers import Worker
+
+
+def register(cli: typer.Typer) -> None:
+    """Adds `workers` to the command line."""
+    workers = typer.Typer(no_args_is_help=True)
+    workers.command("list", epilog="Example: taskstream workers list shop.main:app --json")(
+        list_workers
+    )
+    workers.command("scale", epilog="Example: taskstream workers scale shop.main:app 8")(scale)
+    cli.add_typer(
+        workers,
+        name="workers",
+        help="Workers and their child processes.",
+        epilog="Example: taskstream workers list shop.main:app",
+    )
+
+
+def list_workers(app: AppPath, *, as_json: AsJson = False) -> None:
+    """List the workers that are alive: where, since when, and what they run."""
+    from taskstream.admin.workers import workers
+
+    _show(workers(open_app(app)), as_json=as_json)
+
+
+def scale(
+    first: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="APP",
+            help="module:attribute, unless TASKSTREAM_APP is set.",
+            show_default=False,
+        ),
+    ] = None,
+    second: Annotated[
+        str | None,
+        typer.Argument(metavar="N", help="How many child processes each has.", show_default=False),
+    ] = None,
+    *,
+    worker: Annotated[
+        str | None, typer.Option(help="Only this one; default all, also those to come.")
+    ] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Without N: back to what each was started with.")
+    ] = False,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Change the number of child processes of running workers, without a rebalance.
+
+    The order is durable: it holds for a worker that starts later, too, until the next one or `--reset`.
+    Shows the workers that it concerns.
+    """
+    from taskstream.admin.workers import scale as give
+    from taskstream.admin.workers import unscale
+
+    words = [word for word in (first, second) if word is not None]
+    usage = "taskstream workers scale APP N|--reset [--worker NAME] [--reason TEXT] [--json]"
+    if reset:
+        path, _ = with_app(words, least=0, most=0, usage=usage)
+        concerned = unscale(open_app(path), worker=worker)
+    else:
+        path, (number,) = with_app(words, least=1, most=1, usage=usage)
+        if not number.isdecimal():
+            raise ConfigError(f"{number!r} is no number of children; usage: {usage}")
+        concerned = give(open_app(path), int(number), worker=worker, reason=reason)
+    _show(concerned, as_json=as_json)
+
+
+def _show(workers: Sequence["Worker"], *, as_json: bool) -> None:
+    if as_json:
+        print_json([worker.as_json() for worker in workers])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("worker", "host"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("pid", justify="right")
+    for column in ("version", "queues"):
+        table.add_column(column, no_wrap=True)
+    for column in ("up", "children", "running"):
+        table.add_column(column, justify="right")
+    now = time.time()
+    for worker in workers:
+        table.add_row(
+            worker.worker, worker.host, str(worker.pid), worker.version, ",".join(worker.queues),
+            f"{now - worker.since:.0f} s", str(worker.children), str(len(worker.running)),
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

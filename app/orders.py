@@ -1,0 +1,98 @@
+"""Orders to workers and schedulers, written to the control topic: in force once Kafka has them."""
+
+import getpass
+import os
+import socket
+from collections.abc import Iterable
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING
+
+from taskstream.core.clock import Clock
+from taskstream.core.control import Order
+from taskstream.core.errors import BrokerError
+from taskstream.core.names import Names
+from taskstream.core.settings import Settings
+
+if TYPE_CHECKING:
+    from taskstream.broker.sender import Ack
+    from taskstream.schemas.records import Records
+
+
+class Orders:
+    """Writes orders. Any thread may call any method.
+
+    Args:
+        settings: where Kafka is.
+        names: the app's topics.
+        records: our own schemas.
+        clock: the time.
+    """
+
+    def __init__(
+        self, settings: Settings, names: Names, records: "Records", *, clock: Clock
+    ) -> None:
+        # Here, because it loads the Kafka client.
+        from taskstream.broker.sender import Sender  # noqa: PLC0415
+
+        self._names = names
+        self._records = records
+        self._clock = clock
+        self._sender: Sender = Sender(settings, client_id="taskstream-orders", clock=clock)
+
+    def order(
+        self, verb: str, target: str, *, number: float | None = None, reason: str = ""
+    ) -> Order:
+        """An order of whoever runs this process, given now."""
+        return Order(
+            verb=verb,
+            target=target,
+            number=number,
+            at=self._clock.now(),
+            who=_who(),
+            reason=reason,
+        )
+
+    def give(self, orders: Iterable[Order]) -> None:
+        """Writes orders; back when Kafka has acknowledged them all.
+
+        Raises:
+            BrokerError: Kafka refused, or did not acknowledge in `publish_timeout`.
+        """
+        from taskstream.schemas.control import encode_order  # noqa: PLC0415 - loads the Avro library
+
+        self._write((order.key, encode_order(self._records, order)) for order in orders)
+
+    def take_back(self, keys: Iterable[bytes]) -> None:
+        """Writes tombstones for orders of these keys; otherwise as `give`."""
+        self._write((key, None) for key in keys)
+
+    def close(self) -> None:
+        """Lets the connection go; safe to call again."""
+        self._sender.close(0.0)
+
+    def _write(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        outcomes: list[Future[None]] = []
+        for key, value in records:
+            outcome: Future[None] = Future()
+            outcomes.append(outcome)
+            self._sender.send(
+                self._names.control, value, key=key, headers=[], on_done=partial(_settle, outcome)
+            )
+        for outcome in outcomes:
+            outcome.result()  # the sender reports on each, in `publish_timeout` at most
+
+
+def _settle(outcome: "Future[None]", _ack: "Ack | None", error: BrokerError | None) -> None:
+    if error is None:
+        outcome.set_result(None)
+    else:
+        outcome.set_exception(error)
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
