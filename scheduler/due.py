@@ -3,17 +3,33 @@
 A record waits in a tier until what is left of its time fits a smaller one, or until it is due.
 Within a tier the wait is a place in a heap, not a paused partition: pausing and resuming was
 measured to be late by up to 400 ms, a heap by less than one.
+
+The heap is bounded, whatever waits: each partition has a share of it, can borrow more while there is, and
+is paused when both are used up. That makes nothing late in a tier with a span, whose records leave in the
+order in which they came: those that are read are the next to leave, and half a share is left of them when
+reading goes on. In the tier of span 0 they leave in any order, so its share is the largest; with more
+waiting in it than that and the half that can be borrowed, some are late.
 """
 
 import heapq
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from taskstream.broker.records import Record
+from taskstream.core.control import run_of
 from taskstream.core.envelope import Envelope, Place
 from taskstream.core.names import Names
-from taskstream.core.tiers import leaves_tier_at, tier_for
+from taskstream.core.tiers import TIERS, leaves_tier_at, tier_for
+
+HEAP_RECORDS = 40_000
+"""How many records may wait in the heap; each takes some 3 KB beside what the task's arguments take."""
+
+HEAP_BYTES = 64 * 1024 * 1024
+"""How many bytes these records may have, but for those of one more read."""
+
+TAKE_RECORDS = 500
+"""How many records are read at once, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,39 +47,42 @@ class Move:
     home: bool
 
 
-def next_move(envelope: Envelope, names: Names, now: float) -> Move:
+def next_move(waiting: "Waiting", names: Names, now: float) -> Move:
     """The next stop of a record that leaves its tier.
 
     Args:
-        envelope: its metadata; `home` must be known.
+        waiting: the record; its `home` must be known.
         names: the app's topics.
         now: seconds since 1970.
     """
-    assert envelope.home is not None
-    due = envelope.due or 0.0
-    if due <= now:
-        return Move(envelope.home.topic, envelope.home.partition, home=True)
-    return Move(names.delay(tier_for(due - now)), None, home=False)
+    assert waiting.home is not None
+    if waiting.cancelled or waiting.due <= now:
+        return Move(waiting.home.topic, waiting.home.partition, home=True)
+    return Move(names.delay(tier_for(waiting.due - now)), None, home=False)
 
 
-@dataclass(order=True, slots=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Waiting:
-    """A record in the heap; ordered by when it moves.
+    """A record in the heap; ordered by when it moves. Times are seconds since 1970.
 
     Args:
-        moves_at: seconds since 1970.
+        moves_at: when it leaves its tier.
         number: the order of arrival, for equal times.
         record: as it was delivered.
-        envelope: its metadata; None where it can't be read, so that it has no home to go to.
         epoch: the assignment of its partition; fences what an earlier one left behind.
+        home: where it goes in the end; None where its headers can't be read.
+        due: not to be run before.
+        cancelled: whether it goes home at once, to be recorded as cancelled.
         refused: why it can't be moved on, and goes to the dead letters instead; empty where it can.
     """
 
     moves_at: float
     number: int
     record: Record = field(compare=False)
-    envelope: Envelope | None = field(compare=False)
     epoch: int = field(compare=False)
+    home: Place | None = field(default=None, compare=False)
+    due: float = field(default=0.0, compare=False)
+    cancelled: bool = field(default=False, compare=False)
     refused: str = field(default="", compare=False)
 
 
@@ -77,14 +96,39 @@ class Heap:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def push(self, record: Record, envelope: Envelope, *, span: float, epoch: int) -> None:
-        """Lets a record wait in a tier of `span` seconds."""
-        moves_at = leaves_tier_at(span, record.timestamp, envelope.due or 0.0)
-        self._push(Waiting(moves_at, next(self._numbers), record, envelope, epoch))
+    def push(
+        self,
+        record: Record,
+        envelope: Envelope,
+        *,
+        span: float,
+        epoch: int,
+        cancelled: bool = False,
+    ) -> None:
+        """Lets a record wait in a tier of `span` seconds; a cancelled one moves at once."""
+        due = envelope.due or 0.0
+        moves_at = 0.0 if cancelled else leaves_tier_at(span, record.timestamp, due)
+        self._push(
+            Waiting(moves_at, next(self._numbers), record, epoch, envelope.home, due, cancelled)
+        )
 
     def push_refused(self, record: Record, why: str, *, epoch: int) -> None:
         """Lets a record that has no way home move to the dead letters at once."""
-        self._push(Waiting(0.0, next(self._numbers), record, None, epoch, why))
+        self._push(Waiting(0.0, next(self._numbers), record, epoch, refused=why))
+
+    def hurry(self, cancelled: Collection[str]) -> None:
+        """Lets cancelled tasks move at once.
+
+        Args:
+            cancelled: the runs of tasks, as `core.control.run_of` names them.
+        """
+        self._waiting = [
+            replace(waiting, moves_at=0.0, cancelled=True)
+            if run_of(*waiting.record.identity) in cancelled
+            else waiting
+            for waiting in self._waiting
+        ]
+        heapq.heapify(self._waiting)
 
     def _push(self, waiting: Waiting) -> None:
         heapq.heappush(self._waiting, waiting)
@@ -109,3 +153,77 @@ class Heap:
             if Place(waiting.record.topic, waiting.record.partition) not in places
         ]
         heapq.heapify(self._waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Records of one partition: those in hand, read and not yet moved, or how many may be.
+
+    Args:
+        records: how many.
+        size_bytes: their bytes.
+    """
+
+    records: int
+    size_bytes: int
+
+    def beyond(self, own: "Load") -> "Load":
+        """What of this is more than `own`."""
+        return Load(max(0, self.records - own.records), max(0, self.size_bytes - own.size_bytes))
+
+    def reaches(self, limit: "Load", *, part: float = 1.0) -> bool:
+        """Whether in either respect this is so large a part of the limit."""
+        return self.records >= limit.records * part or self.size_bytes >= limit.size_bytes * part
+
+
+COMMON = Load(HEAP_RECORDS // 2, HEAP_BYTES // 2)
+"""The half of the heap that is shared out to nobody: whoever has more to read than its own borrows it."""
+
+
+def shares(spans: Mapping[Place, float]) -> dict[Place, Load]:
+    """What of the heap is each partition's own, by the spans of their tiers.
+
+    Those of span 0 have as much as all others of their number. A share that shrinks, because partitions
+    have come, holds for what is read from then on.
+    """
+    weights = {place: 1 if span else len(TIERS) - 1 for place, span in spans.items()}
+    whole = sum(weights.values())
+    return {
+        place: Load(
+            max(1, (HEAP_RECORDS - COMMON.records) * weight // whole),
+            max(1, (HEAP_BYTES - COMMON.size_bytes) * weight // whole),
+        )
+        for place, weight in weights.items()
+    }
+
+
+def take_limit(in_hand: Mapping[Place, Load], own: Mapping[Place, Load]) -> int:
+    """How many records may be read at once: all of them may be of one partition, and be borrowed."""
+    return max(1, min(TAKE_RECORDS, COMMON.records - _borrowed(in_hand, own).records))
+
+
+def full(
+    in_hand: Mapping[Place, Load], own: Mapping[Place, Load], paused: Collection[Place]
+) -> set[Place]:
+    """The partitions of which nothing more may be read.
+
+    Each that has its own share in hand, while what all have borrowed is all there is to borrow. One that
+    is paused goes on when half of either is free, because pausing throws away what was fetched.
+
+    Args:
+        in_hand: of each partition.
+        own: its share.
+        paused: of which nothing was read last.
+    """
+    borrowed = _borrowed(in_hand, own)
+    return {
+        place
+        for place, load in in_hand.items()
+        if load.reaches(own[place], part=(part := 0.5 if place in paused else 1.0))
+        and borrowed.reaches(COMMON, part=part)
+    }
+
+
+def _borrowed(in_hand: Mapping[Place, Load], own: Mapping[Place, Load]) -> Load:
+    lent = [load.beyond(own[place]) for place, load in in_hand.items()]
+    return Load(sum(one.records for one in lent), sum(one.size_bytes for one in lent))

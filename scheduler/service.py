@@ -14,7 +14,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taskstream.broker.failures import RecordTooLarge, UnknownTopic
 from taskstream.broker.group import Assigned, GroupConsumer
@@ -29,13 +29,9 @@ from taskstream.core.faultpoints import AFTER_MOVE, BEFORE_MOVE, fault_point
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs
-from taskstream.scheduler.due import Heap, Move, Waiting, next_move
-
-HEAP_RECORDS = 10_000
-"""How many records of one partition may wait in the heap, and be unmoved."""
-
-HEAP_FULL = 9_500
-"""Where a partition pauses: one more `take` may be on its way."""
+from taskstream.scheduler.due import Heap, Load, Move, Waiting, full, next_move, shares, take_limit
+from taskstream.schemas.control import ControlTopic, Heard
+from taskstream.schemas.records import Records
 
 COMMIT_WINDOW = 1000
 """How many unmoved records a commit's metadata lists at most; more are simply moved again."""
@@ -57,8 +53,14 @@ class _Partition:
     span: float
     epoch: int
     tracker: Tracker
+    size_bytes: int = 0
     sent: Progress | None = None
     stored: Progress | None = None
+
+    @property
+    def in_hand(self) -> Load:
+        """What was read of it and is not moved yet."""
+        return Load(self.tracker.in_hand, self.size_bytes)
 
     @property
     def progress(self) -> Progress:
@@ -96,12 +98,17 @@ class Scheduler:
         self._stopping = threading.Event()
         self._heap = Heap()
         self._partitions: dict[Place, _Partition] = {}
+        self._shares: dict[Place, Load] = {}
         self._moved: deque[_Moved] = deque()
         self._again: deque[tuple[float, Waiting]] = deque()
         self._epochs = itertools.count(1)
         self._commit_at = 0.0
         self._fatal: BrokerError | None = None
         name = f"{socket.gethostname()}-{os.getpid()}-scheduler"
+        self._heard: deque[Heard] = deque()
+        self._orders = ControlTopic(
+            settings, self._names, self._heard.append, client_id=name, records=Records()
+        )
         self._sender = Sender(settings, client_id=name, room_bytes=HEADER_ROOM_BYTES)
         self._consumer = GroupConsumer(
             settings,
@@ -118,6 +125,7 @@ class Scheduler:
         Raises:
             BrokerError: Kafka refuses to go on.
         """
+        self._orders.start()
         try:
             while not self._stopping.is_set() and self._fatal is None:
                 self._turn()
@@ -131,8 +139,10 @@ class Scheduler:
         self._stopping.set()
 
     def _turn(self) -> None:
-        for record in self._consumer.take(500, self._wait()):
+        limit = take_limit(self._in_hand, self._shares)
+        for record in self._consumer.take(limit, self._wait()):
             self._arrive(record)
+        self._obey()
         self._settle()
         now = self._clock.now()
         for waiting in self._heap.pop_due(now):
@@ -147,10 +157,19 @@ class Scheduler:
         until_due = POLL if next_at is None else next_at - self._clock.now()
         return max(0.0, min(POLL, until_due))
 
+    def _obey(self) -> None:
+        """Brings home what was cancelled. What was before it waited here is seen when it arrives."""
+        while self._heard:
+            cancelled = self._orders.take(self._heard.popleft())
+            if cancelled:
+                self._heap.hurry(cancelled)
+        self._orders.control.expire(self._clock.now())
+
     def _arrive(self, record: Record) -> None:
         partition = self._partitions.get(Place(record.topic, record.partition))
         if partition is None or not partition.tracker.deliver(record.offset):
             return
+        partition.size_bytes += record.size_bytes
         try:
             envelope = read(record.headers)
             why = (
@@ -164,19 +183,25 @@ class Scheduler:
             )
             self._heap.push_refused(record, why, epoch=partition.epoch)
         else:
-            self._heap.push(record, envelope, span=partition.span, epoch=partition.epoch)
+            self._heap.push(
+                record,
+                envelope,
+                span=partition.span,
+                epoch=partition.epoch,
+                cancelled=self._orders.control.is_cancelled(envelope.id, envelope.run),
+            )
 
     def _move(self, waiting: Waiting, now: float) -> None:
         record = waiting.record
-        if waiting.refused or waiting.envelope is None:
-            reason = "Undecodable" if waiting.envelope is None else "Undeliverable"
+        if waiting.refused or waiting.home is None:
+            reason = "Undecodable" if waiting.home is None else "Undeliverable"
             death = Death(reason, waiting.refused[:8000], record.source, now)
             move, headers = (
                 Move(self._names.dead, None, home=False),
                 bury(record.headers, death, ()),
             )
         else:
-            move, headers = next_move(waiting.envelope, self._names, now), list(record.headers)
+            move, headers = next_move(waiting, self._names, now), list(record.headers)
 
         def done(_ack: Ack | None, error: BrokerError | None) -> None:
             self._moved.append(_Moved(waiting, error))
@@ -199,7 +224,8 @@ class Scheduler:
         """Finishes the offsets of what Kafka has acknowledged since."""
         while self._moved:
             moved = self._moved.popleft()
-            record = moved.waiting.record
+            waiting = moved.waiting
+            record = waiting.record
             if moved.error is not None:
                 _log.warning(
                     "Kafka did not take a move; it is tried again",
@@ -207,27 +233,30 @@ class Scheduler:
                     error=str(moved.error),
                 )
                 if isinstance(moved.error, (RecordTooLarge, UnknownTopic)):
-                    moved.waiting.refused = str(moved.error)  # trying the same again would not help
-                self._again.append((self._clock.monotonic() + SEND_AGAIN, moved.waiting))
+                    # Trying the same again would not help.
+                    waiting = replace(waiting, refused=str(moved.error))
+                self._again.append((self._clock.monotonic() + SEND_AGAIN, waiting))
                 continue
             fault_point(AFTER_MOVE)
             partition = self._partitions.get(Place(record.topic, record.partition))
-            if partition is not None and partition.epoch == moved.waiting.epoch:
+            if partition is not None and partition.epoch == waiting.epoch:
                 partition.tracker.finish(record.offset)
+                partition.size_bytes -= record.size_bytes
 
     def _send_again(self) -> None:
         now = self._clock.monotonic()
         while self._again and self._again[0][0] <= now:
             self._move(self._again.popleft()[1], self._clock.now())
 
+    @property
+    def _in_hand(self) -> dict[Place, Load]:
+        return {place: one.in_hand for place, one in self._partitions.items()}
+
     def _hold_full(self) -> None:
-        full = {
-            place
-            for place, partition in self._partitions.items()
-            if partition.tracker.in_hand >= HEAP_FULL
-        }
-        self._consumer.pause(full)
-        self._consumer.resume(self._consumer.paused - full)
+        paused = self._consumer.paused
+        now_full = full(self._in_hand, self._shares, paused)
+        self._consumer.pause(now_full)
+        self._consumer.resume(paused - now_full)
 
     def _commit(self, now: float) -> None:
         if now < self._commit_at:
@@ -251,6 +280,7 @@ class Scheduler:
         except BrokerError as error:
             _log.warning("the last commit failed; some records are moved again", error=str(error))
         self._consumer.close(5.0)
+        self._orders.close(5.0)
         self._sender.close(5.0)
 
     # What the consumer tells, inside `take`.
@@ -263,6 +293,7 @@ class Scheduler:
             self._partitions[one.place] = _Partition(
                 self._spans[one.place.topic], next(self._epochs), Tracker.resume(progress)
             )
+        self._share()
 
     def revoked(self, places: Sequence[Place]) -> None:
         """Commits what was moved, and forgets the rest."""
@@ -281,6 +312,10 @@ class Scheduler:
         for place in places:
             self._partitions.pop(place, None)
         self._heap.drop(set(places))
+        self._share()
+
+    def _share(self) -> None:
+        self._shares = shares({place: one.span for place, one in self._partitions.items()})
 
     def committed(self, error: BrokerError | None, offsets: Mapping[Place, int]) -> None:
         """Notes what is stored."""
