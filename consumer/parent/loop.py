@@ -12,6 +12,7 @@ topic asks the broker for its partitions.) It never loads user code, so nothing 
 
 import contextlib
 import itertools
+import math
 import selectors
 import socket
 import threading
@@ -267,6 +268,7 @@ class Parent:
                 ordered=None if self._work is None else self._work.orders.caught_up,
                 draining=self._stops > 0,
                 commit_ages=self._ownership.commit_ages(),
+                commit_limit=self._work.fence.stop_after if self._work else math.inf,
                 halted=self._work.breakers.halted if self._work else (),
             )
         )

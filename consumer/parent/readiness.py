@@ -3,9 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-COMMIT_LATE = 15.0
-"""Seconds without an acknowledged commit after which Kafka counts as away: three full ones missed."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
@@ -18,6 +15,7 @@ class Condition:
         ordered: whether it has read what was ordered before it started; None before it has joined.
         draining: whether it was told to stop.
         commit_ages: seconds since the last acknowledged commit, by lane.
+        commit_limit: without one for so many seconds, nothing new of a lane starts.
         halted: the lanes that are halted because their tasks only die.
     """
 
@@ -27,6 +25,7 @@ class Condition:
     ordered: bool | None
     draining: bool
     commit_ages: Mapping[str, float]
+    commit_limit: float
     halted: Sequence[str]
 
 
@@ -46,7 +45,7 @@ def not_ready(condition: Condition) -> list[str]:
     reasons += (
         f"Kafka has acknowledged no commit of {lane} for {age:.0f} s"
         for lane, age in condition.commit_ages.items()
-        if age > COMMIT_LATE
+        if age > condition.commit_limit
     )
     reasons += (f"{lane} is halted: too many of its tasks died" for lane in condition.halted)
     if condition.draining:

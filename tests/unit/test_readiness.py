@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from taskstream.consumer.parent.readiness import COMMIT_LATE, Condition, not_ready
+from taskstream.consumer.parent.readiness import Condition, not_ready
 
 WELL = Condition(
     children=2,
@@ -12,13 +12,14 @@ WELL = Condition(
     assigned=True,
     ordered=True,
     draining=False,
-    commit_ages={"tasks.high": 0.3, "tasks.low": COMMIT_LATE},
+    commit_ages={"tasks.high": 0.3, "tasks.low": 15.0},
+    commit_limit=15.0,
     halted=(),
 )
 
 
 def test_a_worker_that_works_is_ready() -> None:
-    """A commit may be as late as three full ones apart; before it has joined, nothing is missed."""
+    """A commit may be as late as its limit; before it has joined, nothing is missed."""
     assert not_ready(WELL) == []
     assert not_ready(replace(WELL, assigned=None, ordered=None, commit_ages={})) == []
 
