@@ -83,6 +83,7 @@ class Child:
         spent: it has asked to be replaced.
         killed: whether we ended it: no fault of what it held.
         finished: how many tasks it has finished.
+        suspects: the numbers of suspects that it was given; some may be gone.
         pulse: how it said it was, the last time it was asked; None before.
         pulses: how often it has said so.
     """
@@ -100,6 +101,7 @@ class Child:
     spent: bool = False
     killed: bool = False
     finished: int = 0
+    suspects: set[int] = field(default_factory=set)
     pulse: Pulse | None = None
     pulses: int = 0
     frames: Frames = field(default_factory=Frames)
@@ -110,7 +112,18 @@ class Child:
         """How many more tasks it may be given."""
         if not self.ready or self.retiring:
             return 0
-        return (1 if self.solo else self.depth.limit) - len(self.held)
+        return (1 if self.solo else self._limit) - len(self.held)
+
+    @property
+    def _limit(self) -> int:
+        """How many tasks it may hold: no suspect ahead of its turn.
+
+        A strike is written when a suspect comes to a child. Fed ahead, hundreds would have got theirs
+        before they began, and a second kill -9 would have sent them all into quarantine.
+        """
+        if self.suspects:
+            self.suspects &= self.held.keys()
+        return self.depth.concurrency if self.suspects else self.depth.limit
 
     def give_back(self, numbers: Iterable[int]) -> list[Entry]:
         """Takes these from what it holds; those that it holds no more are passed over."""

@@ -266,6 +266,8 @@ class Dispatch:
             if partition is None:
                 continue
             child.held[entry.number] = entry
+            if entry.suspicion is not Suspicion.NONE:
+                child.suspects.add(entry.number)
             entry.given_at = now
             self._breakers.gave(entry)
             partition.given_to = max(partition.given_to, entry.record.offset + 1)
