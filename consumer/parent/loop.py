@@ -627,8 +627,10 @@ class Parent:
     def _react(self, work: Work, event: Event | HandedOff | HoldersHeard | Heard) -> None:
         match event:
             case Heard():
+                before = work.orders.children
                 self._obey(work, work.orders.take(event))
-                self.scale(work.orders.children)
+                if work.orders.children != before:
+                    self.scale(work.orders.children)
             case Arrived(intake, records):
                 self.metrics.counter(table.CONSUMED, topic=intake.topic).inc(len(records))
                 for record in records:

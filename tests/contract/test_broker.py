@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from tests.support.brokers import PARTITIONS, Broker
 from tests.support.eventually import eventually
 
 from taskstream.broker.failures import QueueFull, RecordTooLarge, UnknownTopic
+from taskstream.broker.follow import Follower
+from taskstream.broker.records import Record
 from taskstream.broker.sender import Ack, Sender
 from taskstream.broker.tail import Tail, read_to_end
 from taskstream.broker.topics import TopicSpec
@@ -45,6 +48,27 @@ def test_a_partition_can_be_chosen(broker: Broker) -> None:
     acks = broker.send([(b"a", b""), (b"b", b""), (b"c", b"")], partition=2)
 
     assert [ack.partition for ack in acks] == [2, 2, 2]
+
+
+def test_a_follower_tells_what_was_there_then_what_comes(broker: Broker) -> None:
+    """In order for each key, and it says when it has caught up with its start."""
+    broker.send([(b"a", b"1"), (b"a", b"2")])
+    heard: list[tuple[bytes | None, bool]] = []
+
+    def hear(records: Sequence[Record], caught_up: bool) -> None:
+        heard.extend((record.value, caught_up) for record in records)
+        if not records:
+            heard.append((None, caught_up))
+
+    follower = Follower(broker.settings, broker.topic, hear, client_id="test-follower")
+    follower.start()
+    try:
+        eventually(lambda: bool(heard) and heard[-1][1])
+        assert [value for value, _ in heard if value is not None] == [b"1", b"2"]
+        broker.send([(b"a", b"3")])
+        eventually(lambda: heard[-1] == (b"3", True))
+    finally:
+        follower.close(10.0)
 
 
 def test_every_record_has_one_report(broker: Broker) -> None:

@@ -1,9 +1,9 @@
 """Cancelling tasks, wherever they are.
 
-Broken on purpose once, and seen to fail: `Dispatch._give` without the look at the cancels (waiting tasks
-run), `Heap.hurry` and its flag at `push` (delayed ones wait), `judge_outcome` without its look at
-`attempt.cancelled` (running ones are tried again), `Parent._bury` with a strike for a process that was
-ended on our order.
+Broken on purpose once, and seen to fail: `Dispatch._give` without the look at the cancels (a waiting task
+runs), `Heap.hurry` left out, and the look at a record that arrives in the mover (a delayed one waits),
+`judge_outcome` without its look at `attempt.cancelled` (a running one is tried again), processes that are
+not ended after the grace, cancels that are never taken back.
 """
 
 from pathlib import Path

@@ -100,6 +100,43 @@ def test_publish_work_result(terminal: Terminal) -> None:
     assert terminal.run("doctor").code == 0
 
 
+def test_workers_are_listed_and_scaled(terminal: Terminal) -> None:
+    """A running worker gets another child on command, a later one starts so; `--reset` ends it."""
+    assert terminal.run("init").code == 0
+    assert terminal.run("workers", "list", "--json").json == []
+
+    def children(wanted: int) -> str:
+        found = terminal.run("workers", "list", "--json").json
+        assert [one["children"] for one in found] == [wanted]
+        return str(found[0]["worker"])
+
+    with terminal.start("worker", "--children", "1", "--log-level", "error"):
+        name = eventually(lambda: children(1), 30, 1.0)
+        (told,) = terminal.run("workers", "scale", "2", "--reason", "more work", "--json").json
+        assert (told["worker"], told["queues"], told["running"]) == (name, ["tasks"], [])
+        eventually(lambda: children(2), 30, 1.0)
+        assert terminal.run("workers", "scale", "--reset").code == 0
+        eventually(lambda: children(1), 30, 1.0)
+    nobody = terminal.run("workers", "scale", "2", "--worker", "nobody")
+    assert (nobody.code, "no worker 'nobody' is alive" in nobody.stderr) == (1, True)
+
+
+def test_cancel_at_the_terminal(terminal: Terminal) -> None:
+    """A waiting task is asked for its end; one that has ended says so, with exit code 1."""
+    assert terminal.run("init").code == 0
+    (task_id,) = terminal.run("publish", "add", '{"a": 1}').stdout.split()
+    asked = terminal.run("cancel", task_id, "--reason", "a slip", "--json")
+    assert (asked.code, asked.json) == (
+        0,
+        {"id": task_id, "requested": True, "state": "unknown"},
+    )
+    with terminal.start("worker", "--children", "1", "--log-level", "error"):
+        ended = terminal.run("result", task_id, "--wait", "30", "--json").json
+        assert ended["state"] == "cancelled"
+    again = terminal.run("cancel", task_id)
+    assert (again.code, again.stdout) == (1, "nothing to cancel; the task is cancelled\n")
+
+
 def test_refusals_at_the_terminal(terminal: Terminal) -> None:
     """A task that can't be is refused with its field's name; a line says its number; exit 1."""
     assert terminal.run("init").code == 0

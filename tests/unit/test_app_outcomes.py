@@ -26,9 +26,11 @@ from taskstream.broker.sender import Sender
 from taskstream.broker.tail import read_to_end
 from taskstream.core import envelope
 from taskstream.core.clock import SYSTEM_CLOCK
+from taskstream.core.control import Order, run_of
 from taskstream.core.errors import StoreError
 from taskstream.core.ids import derived_id
 from taskstream.results.row import Row, partition_of
+from taskstream.schemas.control import decode_order
 from taskstream.schemas.records import Records
 
 NUMBERS = count()
@@ -278,6 +280,45 @@ def test_a_heartbeat_says_that_a_task_runs(app: App, worker: Worker) -> None:
     assert handle.state() is State.RETRYING
     send(app, "workers", "w-1", heartbeat("inv-12", attempt=2))
     assert asyncio.run(handle.state_async()) is State.RUNNING
+
+
+def cancel(handle: Handle[Any], reason: str) -> State:
+    return handle.cancel(reason)
+
+
+def cancel_async(handle: Handle[Any], reason: str) -> State:
+    return asyncio.run(handle.cancel_async(reason))
+
+
+def orders(app: App) -> dict[str, Order]:
+    """What stands in the control topic, by target."""
+    records = read_to_end(app.settings, app.names.control)
+    found = [decode_order(RECORDS, record.value) for record in records if record.value]
+    return {order.target: order for order in found}
+
+
+@pytest.mark.parametrize("ask", [cancel, cancel_async])
+def test_a_cancel_is_an_order_on_the_run_that_is_known(
+    app: App, worker: Worker, ask: Callable[[Handle[Any], str], State]
+) -> None:
+    """With who and why; of a task without a trace it is the first run, after a redrive the second."""
+    handle = app.tasks["charge"].publish("o-17")
+    assert ask(handle, "sent twice") is State.WAITING
+    worker.write("inv-14", State.WAITING, run=1, attempt=0)
+    assert ask(app.handle("inv-14"), "") is State.WAITING
+    found = orders(app)
+    assert (found[run_of(handle.id, 0)].verb, found[run_of(handle.id, 0)].reason) == (
+        "cancel",
+        "sent twice",
+    )
+    assert "@" in found[run_of("inv-14", 1)].who
+
+
+def test_what_has_ended_is_not_cancelled(app: App, worker: Worker) -> None:
+    """The final state is told, and nothing is written."""
+    worker.write("inv-15", State.DEAD)
+    assert app.handle("inv-15").cancel() is State.DEAD
+    assert not [target for target in orders(app) if target.startswith("inv-15/")]
 
 
 def test_results_that_are_not_kept_any_more_are_gone(app: App) -> None:
