@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 export PYTHONSAFEPATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt bench up down docs constraints wheel-test setup clean
+.PHONY: help demo test long check fmt bench up down docs constraints wheel-test setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ demo: $(READY) ## The main job from publish to trace, in one process without ser
 test: $(READY) ## Start the servers (running ones are used) and run all tests; ARGS="-k name" narrows
 	$(BIN)/taskstream up --registry
 	$(BIN)/pytest $(ARGS)
+
+long: $(READY) ## Start the servers and run the tests that take minutes; ARGS="-k name" narrows
+	$(BIN)/taskstream up
+	$(BIN)/pytest -m long $(ARGS)
 
 check: $(READY) ## Lint, formatting, types, direction of imports, links
 	$(BIN)/ruff check

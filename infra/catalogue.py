@@ -6,7 +6,15 @@ from types import MappingProxyType
 from taskstream.core.errors import ConfigError
 
 HOST = "127.0.0.1"
-"""Every server listens here and nowhere else."""
+"""Every server listens here and nowhere else; only further nodes of Cassandra don't (`host_of`)."""
+
+
+def host_of(node: int) -> str:
+    """Where a server's node listens, 1 being the first: 127.0.0.1, 127.0.0.2 and so on.
+
+    Addresses of this machine alone, so that all nodes can have the same ports.
+    """
+    return f"{HOST.rpartition('.')[0]}.{node}"
 
 
 class Server(StrEnum):

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from taskstream.core.errors import ServerError
-from taskstream.infra.catalogue import VERSIONS, Server, WayName
+from taskstream.infra.catalogue import HOST, VERSIONS, Server, WayName
 from taskstream.infra.pids import birth_of
 from taskstream.infra.processes import require_free_ports
 from taskstream.infra.progress import Listener, Progress, Stage
@@ -74,16 +74,18 @@ class Containers:
         # Two `docker compose up` of one project at a time would both try to make its network.
         self._one_at_a_time = threading.Lock()
 
-    def start(self, server: Server, settings: ServerSettings, listen: Listener) -> Record:
+    def start(
+        self, server: Server, settings: ServerSettings, listen: Listener, *, node: int = 1
+    ) -> Record:
         """Starts it and returns at once; whether it is well is another question.
 
         Raises:
-            ServerError: a port is taken, or Docker refused.
+            ServerError: a port is taken, Docker refused, or the settings ask for what only plain
+                processes can do.
         """
-        if settings.kafka_lines and server is Server.KAFKA:
-            raise ServerError("kafka_properties are for plain processes: add --way processes")
+        _require_plain(server, settings)
         ports = settings.ports(server)
-        require_free_ports(server, {name: ports[name] for name in ports.keys() - INNER_PORTS})
+        require_free_ports(server, {name: ports[name] for name in ports.keys() - INNER_PORTS}, HOST)
         with self._one_at_a_time:
             listen(Progress(server, Stage.FETCHING, "its image, if it is not here yet"))
             _compose(settings, "pull", "--quiet", "--policy", "missing", server)
@@ -97,6 +99,7 @@ class Containers:
             pid=pid,
             birth=birth_of(pid) if pid else None,
             log=f"docker compose -p {project_of(settings)} logs {server}",
+            node=node,
         )
 
     def stop(self, records: Sequence[Record], settings: ServerSettings, listen: Listener) -> None:
@@ -110,6 +113,15 @@ class Containers:
     def wipe(self, settings: ServerSettings) -> None:
         """Deletes the volumes, with whatever containers still use them."""
         _compose(settings, "--profile", "*", "down", "--volumes")
+
+
+def _require_plain(server: Server, settings: ServerSettings) -> None:
+    wanted = {
+        "more than one node": len(settings.nodes_of(server)) > 1,
+        "kafka_properties": server is Server.KAFKA and bool(settings.kafka_lines),
+    }
+    for what in (what for what, asked in wanted.items() if asked):
+        raise ServerError(f"{server}: {what} can't be had in containers: add --way processes")
 
 
 def _compose(settings: ServerSettings, *arguments: str) -> str:

@@ -17,11 +17,12 @@ from taskstream.infra.state import Record, read_state
 
 @dataclass(frozen=True, slots=True)
 class ServerHandle:
-    """A server of one data directory, to be broken and mended.
+    """A server of one data directory, or one node of it, to be broken and mended.
 
     Args:
         server: which one.
         data_dir: where `up` keeps its data.
+        node: which of its nodes.
 
     Raises:
         ServerError: by every method, when the server runs as a container or was never started.
@@ -29,6 +30,7 @@ class ServerHandle:
 
     server: Server
     data_dir: Path
+    node: int = 1
 
     def kill(self) -> None:
         """SIGKILL: it is gone at once, with whatever it had not written."""
@@ -59,7 +61,7 @@ class ServerHandle:
 
     def _record(self) -> Record:
         state = read_state(self.data_dir)
-        record = state.find(self.server)
+        record = state.find(self.server, self.node)
         if record is None:
             raise ServerError(
                 f"{self.server} was not started in {self.data_dir}: run `taskstream up` there"

@@ -4,15 +4,24 @@ Nothing here touches the disk beyond our own templates in `files/`: what comes o
 by `processes`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
-from taskstream.infra.catalogue import HOST, Server
+from taskstream.infra.catalogue import HOST, Server, host_of
 from taskstream.infra.settings import ServerSettings
 
 TEMPLATES = Path(__file__).parent / "files"
+
+_ONE_OF_SEVERAL = (
+    # After this long without a word from it, a node that is just joining is forgotten.
+    "-Dcassandra.ring_delay_ms=3000",
+    "-Dcassandra.skip_wait_for_gossip_to_settle=-1",
+    "-Dcassandra.gossip_settle_min_wait_ms=1000",
+    "-Dcassandra.gossip_settle_interval_ms=500",
+)
+"""What replaces the haste of a single node: it answers clients once it knows which others are up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,13 @@ class Launch:
 
 
 def plan(
-    server: Server, settings: ServerSettings, *, software: Path, java: str, cluster_id: str
+    server: Server,
+    settings: ServerSettings,
+    *,
+    software: Path,
+    java: str,
+    cluster_id: str,
+    node: int = 1,
 ) -> Launch:
     """How to start that server.
 
@@ -56,12 +71,13 @@ def plan(
         software: the folder with its program.
         java: the Java to run it with; Jaeger needs none.
         cluster_id: names a new Kafka cluster; one that has its data already keeps its own.
+        node: which node of it.
     """
     match server:
         case Server.KAFKA:
             return _kafka(settings, software, java, cluster_id)
         case Server.CASSANDRA:
-            return _cassandra(settings, software, java)
+            return _cassandra(settings, software, java, node)
         case Server.JAEGER:
             return _jaeger(settings, software)
         case Server.REGISTRY:
@@ -91,14 +107,16 @@ def _kafka(settings: ServerSettings, software: Path, java: str, cluster_id: str)
     )
 
 
-def _cassandra(settings: ServerSettings, software: Path, java: str) -> Launch:
-    folder = settings.folder(Server.CASSANDRA)
+def _cassandra(settings: ServerSettings, software: Path, java: str, node: int) -> Launch:
+    folder = settings.folder(Server.CASSANDRA, node)
     yaml, logback = folder / "cassandra.yaml", folder / "logback.xml"
     return Launch(
         command=(
             java,
             f"@{TEMPLATES / 'cassandra.options'}",
             *_heap(settings.cassandra_heap),
+            # Of two options with one name, the last counts.
+            *(_ONE_OF_SEVERAL if settings.nodes > 1 else ()),
             f"-Dcassandra.config={yaml.as_uri()}",
             f"-Dcassandra.storagedir={folder}",
             f"-Dcassandra.logdir={folder}",
@@ -108,10 +126,20 @@ def _cassandra(settings: ServerSettings, software: Path, java: str) -> Launch:
             "org.apache.cassandra.service.CassandraDaemon",
         ),
         files={
-            yaml: _filled("cassandra.yaml", settings, Server.CASSANDRA),
+            yaml: _cassandra_yaml(settings, node),
             logback: (TEMPLATES / "cassandra-logback.xml").read_text(encoding="utf-8"),
         },
     )
+
+
+def _cassandra_yaml(settings: ServerSettings, node: int) -> str:
+    nodes = settings.nodes_of(Server.CASSANDRA)
+    if len(nodes) == 1:
+        return _filled("cassandra.yaml", settings, Server.CASSANDRA, seeds=[1])
+    text = _filled("cassandra.yaml", settings, Server.CASSANDRA, seeds=nodes, node=node)
+    # The nodes share the ring equally, and a node whose data were lost comes back to its own place.
+    token = -(2**63) + (node - 1) * 2**64 // len(nodes)
+    return f'{text}\ninitial_token: "{token}"\n'
 
 
 def _jaeger(settings: ServerSettings, software: Path) -> Launch:
@@ -148,10 +176,19 @@ def _heap(size: str) -> tuple[str, str]:
     return f"-Xmx{size}", "-Xms64m"
 
 
-def _filled(template: str, settings: ServerSettings, server: Server) -> str:
+def _filled(
+    template: str,
+    settings: ServerSettings,
+    server: Server,
+    *,
+    node: int = 1,
+    seeds: Iterable[int] = (),
+) -> str:
     text = (TEMPLATES / template).read_text(encoding="utf-8")
+    storage = settings.cassandra_storage_port
     return Template(text).substitute(
-        host=HOST,
-        folder=settings.folder(server),
+        host=host_of(node),
+        folder=settings.folder(server, node),
+        seeds=",".join(f"{host_of(seed)}:{storage}" for seed in seeds),
         **{name: str(port) for name, port in settings.ports(server).items()},
     )

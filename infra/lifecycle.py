@@ -39,8 +39,10 @@ class Way(Protocol):
         """Which way it is, as the state file calls it."""
         ...
 
-    def start(self, server: Server, settings: ServerSettings, listen: Listener) -> Record:
-        """Starts it and returns at once."""
+    def start(
+        self, server: Server, settings: ServerSettings, listen: Listener, *, node: int = 1
+    ) -> Record:
+        """Starts that node of it and returns at once."""
         ...
 
     def stop(self, records: Sequence[Record], settings: ServerSettings, listen: Listener) -> None:
@@ -91,7 +93,8 @@ def up(
 ) -> tuple[ServerStatus, ...]:
     """Starts those of the servers that are not up, and waits until all of them answer.
 
-    What is up stays as it is, on the ports that it was started with, whatever the settings say.
+    What is up stays as it is, on the ports that it was started with, whatever the settings say: of
+    a server that is up with some of its nodes, the others are started as they were before.
 
     Args:
         settings: for what must be started.
@@ -156,7 +159,7 @@ def down(
         left = [record for record in state.records if record.alive()]
         write_state(settings.data_dir, LocalState(way=state.way, records=tuple(left)))
         if left:
-            names = ", ".join(f"{record.server} (pid {record.pid})" for record in left)
+            names = ", ".join(f"{record.name} (pid {record.pid})" for record in left)
             raise ServerError(
                 f"these would not stop: {names}; stop them by hand, then run `taskstream down` again"
             )
@@ -185,7 +188,8 @@ def start_again(
     """
     server = record.server
     with _alone(record.settings.data_dir, (server,), listen):
-        return _Start(record.settings, timeout=timeout, listen=listen).bring_up(server)
+        start = _Start(record.settings, timeout=timeout, listen=listen)
+        return start.bring_up_node(server, record.node, record.settings)
 
 
 class _Start:
@@ -212,12 +216,22 @@ class _Start:
         self._lock = threading.Lock()
         self._way = _way_for(self.state, settings.way)
 
-    def bring_up(self, server: Server) -> Record:
-        """Starts the server where it is not up, and waits until it answers."""
-        record = self.state.find(server)
+    def bring_up(self, server: Server) -> None:
+        """Starts the server's nodes where they are not up, each once the one before it answers."""
+        alive = [one for one in self.state.records if one.server is server and one.alive()]
+        settings = alive[0].settings if alive else self._settings
+        with self._lock:
+            # What the file still says of a larger cluster that died.
+            self.state = self.state.without_other_nodes(server, settings.nodes_of(server))
+        for node in settings.nodes_of(server):
+            self.bring_up_node(server, node, settings)
+
+    def bring_up_node(self, server: Server, node: int, settings: ServerSettings) -> Record:
+        """Starts the node where it is not up, and waits until it answers."""
+        record = self.state.find(server, node)
         was_up = record is not None and record.alive()
         if record is None or not was_up:
-            record = self._way.start(server, self._settings, self._listen)
+            record = self._way.start(server, settings, self._listen, node=node)
             self._remember(record)
         self._wait_for_answer(record)
         self._listen(
@@ -231,25 +245,25 @@ class _Start:
             write_state(self._settings.data_dir, self.state)
 
     def _wait_for_answer(self, record: Record) -> None:
-        server, log = record.server, record.log
+        log = record.log
         deadline = self._clock.monotonic() + self._timeout
         while True:
-            wrong = ailment(server, record.settings)
+            wrong = ailment(record.server, record.settings, node=record.node)
             # Also where something answers: it could be another that took the port meanwhile.
             if record.pid is not None and not record.alive():
                 said = last_words(Path(log))
                 raise ServerError(
-                    f"{server} died while starting: {said or 'it said nothing'}; read {log}"
+                    f"{record.name} died while starting: {said or 'it said nothing'}; read {log}"
                 )
             if wrong is None:
                 return
             if self.interrupted.is_set():
                 raise ServerError(
-                    f"{server} was still starting when `taskstream up` was interrupted"
+                    f"{record.name} was still starting when `taskstream up` was interrupted"
                 )
             if self._clock.monotonic() > deadline:
                 raise ServerError(
-                    f"{server} does not answer on {record.address} after {self._timeout:g} s ({wrong}); "
+                    f"{record.name} does not answer on {record.address} after {self._timeout:g} s ({wrong}); "
                     f"read {log}, or start over with `taskstream down` and `taskstream up`"
                 )
             self.interrupted.wait(_LOOK_EVERY)
@@ -288,7 +302,11 @@ def _look_at(records: Sequence[Record]) -> tuple[ServerStatus, ...]:
 def _look(record: Record) -> ServerStatus:
     alive = record.alive()
     # When ours is gone, whoever answers on that port is somebody else.
-    wrong = ailment(record.server, record.settings) if alive else "its process is gone"
+    wrong = (
+        ailment(record.server, record.settings, node=record.node)
+        if alive
+        else "its process is gone"
+    )
     return ServerStatus(
         server=record.server,
         version=record.version,

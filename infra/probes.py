@@ -12,23 +12,26 @@ from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from types import MappingProxyType
 
-from taskstream.infra.catalogue import HOST, Server
+from taskstream.infra.catalogue import Server, host_of
 from taskstream.infra.settings import ServerSettings
 
 
-def ailment(server: Server, settings: ServerSettings, timeout: float = 2.0) -> str | None:
+def ailment(
+    server: Server, settings: ServerSettings, timeout: float = 2.0, *, node: int = 1
+) -> str | None:
     """Asks the server in its own protocol.
 
     Args:
         server: which one.
         settings: says where it listens.
         timeout: for each step of the conversation, in seconds.
+        node: which of its nodes.
 
     Returns:
         None when it is well, else what is wrong, in a few words.
     """
     try:
-        _QUESTIONS[server](settings, timeout)
+        _QUESTIONS[server](host_of(node), settings, timeout)
     except TimeoutError:
         return f"no answer within {timeout:g} s"
     except ConnectionRefusedError:
@@ -38,9 +41,9 @@ def ailment(server: Server, settings: ServerSettings, timeout: float = 2.0) -> s
     return None
 
 
-def _ask_kafka(settings: ServerSettings, timeout: float) -> None:
+def _ask_kafka(host: str, settings: ServerSettings, timeout: float) -> None:
     """ApiVersions says that a broker speaks; Metadata, that it is in the cluster and not fenced."""
-    with socket.create_connection((HOST, settings.kafka_port), timeout) as connection:
+    with socket.create_connection((host, settings.kafka_port), timeout) as connection:
         versions = _kafka_call(connection, api=18, version=0, body=b"")
         (error,) = struct.unpack_from(">h", versions)
         if error:
@@ -66,10 +69,10 @@ def _kafka_call(connection: socket.socket, *, api: int, version: int, body: byte
     return response[4:]
 
 
-def _ask_cassandra(settings: ServerSettings, timeout: float) -> None:
+def _ask_cassandra(host: str, settings: ServerSettings, timeout: float) -> None:
     """OPTIONS of the native protocol (version 4), which needs no log-in; SUPPORTED answers it."""
     request, response, options, supported = 0x04, 0x84, 0x05, 0x06
-    with socket.create_connection((HOST, settings.cassandra_port), timeout) as connection:
+    with socket.create_connection((host, settings.cassandra_port), timeout) as connection:
         connection.sendall(struct.pack(">BBhBi", request, 0, 0, options, 0))
         version, _flags, _stream, opcode, size = struct.unpack(">BBhBi", _read(connection, 9))
         if (version, opcode) != (response, supported):
@@ -77,20 +80,20 @@ def _ask_cassandra(settings: ServerSettings, timeout: float) -> None:
         _read(connection, min(size, 1 << 16))
 
 
-def _ask_jaeger(settings: ServerSettings, timeout: float) -> None:
+def _ask_jaeger(host: str, settings: ServerSettings, timeout: float) -> None:
     """The query API lists services, OTLP over HTTP takes an empty export, OTLP over gRPC is open."""
-    _http(settings.jaeger_port, "GET", "/api/services", timeout)
-    _http(settings.otlp_http_port, "POST", "/v1/traces", timeout)
-    socket.create_connection((HOST, settings.otlp_port), timeout).close()
+    _http(host, settings.jaeger_port, "GET", "/api/services", timeout)
+    _http(host, settings.otlp_http_port, "POST", "/v1/traces", timeout)
+    socket.create_connection((host, settings.otlp_port), timeout).close()
 
 
-def _ask_registry(settings: ServerSettings, timeout: float) -> None:
+def _ask_registry(host: str, settings: ServerSettings, timeout: float) -> None:
     """The Confluent-compatible API lists its subjects."""
-    _http(settings.registry_port, "GET", "/apis/ccompat/v7/subjects", timeout)
+    _http(host, settings.registry_port, "GET", "/apis/ccompat/v7/subjects", timeout)
 
 
-def _http(port: int, method: str, path: str, timeout: float) -> None:
-    connection = HTTPConnection(HOST, port, timeout=timeout)
+def _http(host: str, port: int, method: str, path: str, timeout: float) -> None:
+    connection = HTTPConnection(host, port, timeout=timeout)
     try:
         body = "{}" if method == "POST" else None
         connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -114,11 +117,13 @@ def _read(connection: socket.socket, size: int) -> bytes:
     return received
 
 
-_QUESTIONS: MappingProxyType[Server, Callable[[ServerSettings, float], None]] = MappingProxyType(
-    {
-        Server.KAFKA: _ask_kafka,
-        Server.CASSANDRA: _ask_cassandra,
-        Server.JAEGER: _ask_jaeger,
-        Server.REGISTRY: _ask_registry,
-    }
+_QUESTIONS: MappingProxyType[Server, Callable[[str, ServerSettings, float], None]] = (
+    MappingProxyType(
+        {
+            Server.KAFKA: _ask_kafka,
+            Server.CASSANDRA: _ask_cassandra,
+            Server.JAEGER: _ask_jaeger,
+            Server.REGISTRY: _ask_registry,
+        }
+    )
 )

@@ -5,6 +5,7 @@ zombie. And no signal is sent to a pid whose process is not the one that was sta
 """
 
 import base64
+import errno
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from taskstream.core.errors import ServerError
-from taskstream.infra.catalogue import HOST, VERSIONS, Server, WayName
+from taskstream.infra.catalogue import VERSIONS, Server, WayName, host_of
 from taskstream.infra.launch import plan
 from taskstream.infra.pids import birth_of
 from taskstream.infra.progress import Listener, Progress, Stage
@@ -38,17 +39,19 @@ class Processes:
 
     name = WayName.PROCESSES
 
-    def start(self, server: Server, settings: ServerSettings, listen: Listener) -> Record:
+    def start(
+        self, server: Server, settings: ServerSettings, listen: Listener, *, node: int = 1
+    ) -> Record:
         """Starts it and returns at once; whether it is well is another question.
 
         Raises:
             ServerError: a port is taken, a tool is missing, or its program can't be fetched.
         """
-        require_free_ports(server, settings.ports(server))
+        require_free_ports(server, settings.ports(server), host_of(node))
         runtime = "" if server is Server.JAEGER else java()
         software = provide(server, settings.cache_dir, listen)
-        listen(Progress(server, Stage.STARTING, f"on {settings.address(server)}"))
-        return _start(server, settings, software=software, runtime=runtime)
+        listen(Progress(server, Stage.STARTING, f"on {settings.address(server, node)}"))
+        return _start(server, settings, node=node, software=software, runtime=runtime)
 
     def stop(self, records: Sequence[Record], settings: ServerSettings, listen: Listener) -> None:
         """Stops all of them at once and returns when they are gone; by force after a grace."""
@@ -69,7 +72,8 @@ class Processes:
     def wipe(self, settings: ServerSettings) -> None:
         """Deletes the servers' folders, and nothing else that may lie in the data directory."""
         for server in Server:
-            shutil.rmtree(settings.folder(server), ignore_errors=True)
+            for folder in (settings.data_dir / server, *settings.data_dir.glob(f"{server}-of-*")):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def send(record: Record, number: signal.Signals) -> bool:
@@ -104,20 +108,26 @@ def memory_of(record: Record) -> int | None:
         return None
 
 
-def require_free_ports(server: Server, ports: Mapping[str, int]) -> None:
+def require_free_ports(server: Server, ports: Mapping[str, int], host: str) -> None:
     """Raises ServerError, which names the port, its holder and the option, when one is taken.
 
     Args:
         server: who needs them.
         ports: by the names of their settings.
+        host: the address that it listens on.
     """
     for name, port in ports.items():
         with socket.socket() as probe:
             # As servers do: a port whose last connection is only lingering counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, port))
+                probe.bind((host, port))
             except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise ServerError(
+                        f"this machine has no address {host}, which {server} needs: add it to the "
+                        f"loopback interface (on macOS, `sudo ifconfig lo0 alias {host}`)"
+                    ) from error
                 option = f"--{name.replace('_', '-')}"
                 raise ServerError(
                     f"port {port}, which {server} needs, is taken{_holder(port)}: "
@@ -138,20 +148,31 @@ def last_words(log: Path) -> str:
     return (telling or lines or [""])[-1][:300]
 
 
-def _start(server: Server, settings: ServerSettings, *, software: Path, runtime: str) -> Record:
-    folder = settings.folder(server)
+def _start(
+    server: Server, settings: ServerSettings, *, node: int, software: Path, runtime: str
+) -> Record:
+    folder = settings.folder(server, node)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
     if log.exists():
         # Why the last one died stands in its log: one is kept.
         log.replace(folder / "server.log.1")
-    launch = plan(server, settings, software=software, java=runtime, cluster_id=_new_cluster_id())
+    launch = plan(
+        server,
+        settings,
+        software=software,
+        java=runtime,
+        cluster_id=_new_cluster_id(),
+        node=node,
+    )
     for path, text in launch.files.items():
         path.write_text(text, encoding="utf-8")
     if launch.preparation and not launch.preparation.done.exists():
         _prepare(server, launch.preparation.command, log)
     pid = _detach(launch.command, log=log, environment={**os.environ, **launch.environment})
-    return Record(server, VERSIONS[server], settings, pid=pid, birth=birth_of(pid), log=str(log))
+    return Record(
+        server, VERSIONS[server], settings, pid=pid, birth=birth_of(pid), log=str(log), node=node
+    )
 
 
 def _prepare(server: Server, command: Sequence[str], log: Path) -> None:

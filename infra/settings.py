@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from taskstream.core.errors import ConfigError
-from taskstream.infra.catalogue import HOST, Server, WayName
+from taskstream.infra.catalogue import Server, WayName, host_of
 
 PORTS = MappingProxyType(
     {
@@ -26,6 +26,9 @@ PORTS = MappingProxyType(
 
 INNER_PORTS = frozenset({"kafka_controller_port", "cassandra_storage_port"})
 """Ports that servers use among themselves; those of containers never leave Docker's network."""
+
+MOST_NODES = 9
+"""How many nodes of one server there may be: a laptop has no room for more."""
 
 _HEAP = re.compile(r"[1-9][0-9]*[mg]")
 
@@ -48,13 +51,15 @@ class ServerSettings:
         kafka_heap: Kafka's Java heap, "512m" or "2g".
         cassandra_heap: Cassandra's Java heap.
         registry_heap: the registry's Java heap.
+        nodes: of Cassandra, on 127.0.0.1, 127.0.0.2 and so on; more than one only as plain
+            processes, each with that heap, and with data of their own.
         kafka_properties: more of Kafka's configuration, `name=value` with semicolons between; only
             for plain processes.
         way: "containers" or "processes"; empty means containers where a Docker daemon answers.
 
     Raises:
-        ConfigError: a port is out of range or given twice, a heap is not a size, a property has no
-            value, a way is unknown.
+        ConfigError: a port is out of range or given twice, a heap is not a size, there are too many
+            nodes, a property has no value, a way is unknown.
     """
 
     data_dir: Path
@@ -70,6 +75,7 @@ class ServerSettings:
     kafka_heap: str = "512m"
     cassandra_heap: str = "1g"
     registry_heap: str = "384m"
+    nodes: int = 1
     kafka_properties: str = ""
     way: str = ""
 
@@ -89,6 +95,8 @@ class ServerSettings:
                 raise ConfigError(
                     f"{name} must be a size such as 512m or 2g, not {getattr(self, name)!r}"
                 )
+        if not 1 <= self.nodes <= MOST_NODES:
+            raise ConfigError(f"nodes must be from 1 to {MOST_NODES}, not {self.nodes}")
         if any("=" not in line for line in self.kafka_lines):
             raise ConfigError(
                 f"kafka_properties must be name=value;name=value, not {self.kafka_properties!r}"
@@ -101,17 +109,27 @@ class ServerSettings:
         """`kafka_properties` as lines of a properties file."""
         return [line.strip() for line in self.kafka_properties.split(";") if line.strip()]
 
-    def folder(self, server: Server) -> Path:
-        """Where that server keeps its data, configuration and log."""
-        return self.data_dir / server
+    def nodes_of(self, server: Server) -> range:
+        """The numbers of that server's nodes, from 1."""
+        return range(1, (self.nodes if server is Server.CASSANDRA else 1) + 1)
+
+    def folder(self, server: Server, node: int = 1) -> Path:
+        """Where that node of a server keeps its data, configuration and log.
+
+        A cluster has folders of its own: a node that joined one would hide the rows that another
+        number of nodes had shared out differently.
+        """
+        if len(self.nodes_of(server)) == 1:
+            return self.data_dir / server
+        return self.data_dir / f"{server}-of-{self.nodes}" / str(node)
 
     def ports(self, server: Server) -> Mapping[str, int]:
         """That server's ports by the names of their settings."""
         return {name: getattr(self, name) for name in PORTS[server]}
 
-    def address(self, server: Server) -> str:
-        """Where clients reach that server, `host:port`."""
-        return f"{HOST}:{getattr(self, PORTS[server][0])}"
+    def address(self, server: Server, node: int = 1) -> str:
+        """Where clients reach that node of a server, `host:port`."""
+        return f"{host_of(node)}:{getattr(self, PORTS[server][0])}"
 
     def as_json(self) -> dict[str, Any]:
         """The settings as values that JSON knows; `from_json` is the way back."""
@@ -147,8 +165,8 @@ class ServerSettings:
             text = environment.get(variable(name), "")
             if given.get(name) is not None:
                 values[name] = given[name]
-            elif text and name.endswith("_port"):
-                values[name] = _port(text, variable(name))
+            elif text and (name.endswith("_port") or name == "nodes"):
+                values[name] = _number(text, variable(name))
             elif text and name not in _PATHS:
                 values[name] = text
         for name in _PATHS:
@@ -181,8 +199,8 @@ def _home(environment: Mapping[str, str], own: str, base: str, fallback: str) ->
     return home / "taskstream"
 
 
-def _port(text: str, source: str) -> int:
+def _number(text: str, source: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise ConfigError(f"{source} must be a port number, not {text!r}") from error
+        raise ConfigError(f"{source} must be a number, not {text!r}") from error

@@ -8,13 +8,13 @@ whoever reads it checks that a process is still the one that was started.
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from taskstream.core.errors import ServerError
-from taskstream.infra.catalogue import HOST, Server, WayName
+from taskstream.infra.catalogue import HOST, Server, WayName, host_of
 from taskstream.infra.pids import is_alive
 from taskstream.infra.settings import ServerSettings, data_home
 
@@ -23,7 +23,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One server that was started.
+    """One server that was started, or one node of it.
 
     Args:
         server: which one.
@@ -32,6 +32,7 @@ class Record:
         pid: its process; None for a container whose process this machine can't see.
         birth: tells the process from a later one with the same pid.
         log: its log file, or the command that shows its log.
+        node: which of its nodes, from 1.
     """
 
     server: Server
@@ -40,11 +41,18 @@ class Record:
     pid: int | None
     birth: str | None
     log: str
+    node: int = 1
+
+    @property
+    def name(self) -> str:
+        """How messages call it: "kafka", or "cassandra node 2" where there are several."""
+        several = len(self.settings.nodes_of(self.server)) > 1
+        return f"{self.server} node {self.node}" if several else self.server.value
 
     @property
     def address(self) -> str:
         """Where clients reach it, `host:port`."""
-        return self.settings.address(self.server)
+        return self.settings.address(self.server, self.node)
 
     def alive(self) -> bool:
         """Whether it still runs; costs microseconds, and asks nothing of the server."""
@@ -53,7 +61,7 @@ class Record:
         # A container's process may be out of sight: an open port stands for it.
         port = int(self.address.rpartition(":")[2])
         try:
-            socket.create_connection((HOST, port), timeout=0.5).close()
+            socket.create_connection((host_of(self.node), port), timeout=0.5).close()
         except OSError:
             return False
         return True
@@ -66,16 +74,29 @@ class LocalState:
     way: WayName | None = None
     records: tuple[Record, ...] = ()
 
-    def find(self, server: Server) -> Record | None:
-        """The record of that server, alive or not."""
-        return next((record for record in self.records if record.server is server), None)
+    def find(self, server: Server, node: int = 1) -> Record | None:
+        """The record of that node of a server, alive or not."""
+        wanted = (server, node)
+        return next((one for one in self.records if (one.server, one.node) == wanted), None)
+
+    def without_other_nodes(self, server: Server, nodes: Collection[int]) -> "LocalState":
+        """The same without that server's nodes of other numbers."""
+        return replace(
+            self,
+            records=tuple(
+                one for one in self.records if one.server is not server or one.node in nodes
+            ),
+        )
 
     def with_record(self, record: Record) -> "LocalState":
         """The same with that record in the place of an older one."""
-        others = tuple(other for other in self.records if other.server is not record.server)
+        records = {(other.server, other.node): other for other in (*self.records, record)}
+        order = list(Server)
         return replace(
             self,
-            records=tuple(sorted((*others, record), key=lambda r: list(Server).index(r.server))),
+            records=tuple(
+                sorted(records.values(), key=lambda one: (order.index(one.server), one.node))
+            ),
         )
 
 
@@ -100,7 +121,9 @@ def running(data_dir: Path | None = None) -> dict[str, str] | None:
     found: dict[str, str] = {}
     for record in state.records:
         if record.alive():
-            found |= client_settings(record)
+            for name, value in client_settings(record).items():
+                # Of a server with several nodes, clients are told all that live.
+                found[name] = f"{found[name]},{value}" if name in found else value
     return found or None
 
 
@@ -152,6 +175,7 @@ def write_state(data_dir: Path, state: LocalState) -> None:
         "servers": [
             {
                 "server": record.server,
+                "node": record.node,
                 "version": record.version,
                 "address": record.address,
                 "pid": record.pid,
@@ -187,6 +211,7 @@ def _parse(document: Mapping[str, object]) -> LocalState:
                 pid=entry["pid"],
                 birth=entry["birth"],
                 log=entry["log"],
+                node=entry.get("node", 1),
             )
             for entry in servers
         ),

@@ -66,6 +66,9 @@ except DependencyException as error:
 REQUEST_TIMEOUT = 5.0
 """Seconds after which the outcome of a request counts as unknown."""
 
+CREATE_TIMEOUT = 60.0
+"""The same for creating tables, in which every node has a part."""
+
 LONGEST_RECONNECT_PAUSE = 10.0
 """Seconds; the driver's own default lets a node be back for ten minutes before it is noticed."""
 
@@ -121,7 +124,7 @@ class CassandraStore:
         Raises:
             StoreError: it could not, or what is there differs; nothing that exists is altered.
         """
-        cluster, session = _connect(self._settings, self._hosts)
+        cluster, session = _connect(self._settings, self._hosts, CREATE_TIMEOUT)
         try:
             found = _create_keyspace(cluster, session, self._settings)
             found += _create_tables(session, self._settings)
@@ -319,13 +322,15 @@ class _Answers:
             self._written(self._error)
 
 
-def _connect(settings: Settings, hosts: Sequence[tuple[str, int]]) -> tuple[Any, Any]:
+def _connect(
+    settings: Settings, hosts: Sequence[tuple[str, int]], timeout: float = REQUEST_TIMEOUT
+) -> tuple[Any, Any]:
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(
             DCAwareRoundRobinPolicy(settings.cassandra_datacenter)
         ),
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
-        request_timeout=REQUEST_TIMEOUT,
+        request_timeout=timeout,
         row_factory=tuple_factory,
     )
     options = {

@@ -113,6 +113,10 @@ def up(
         str | None,
         _setting("registry_heap", f"The registry's Java heap, {_default('registry_heap')}."),
     ] = None,
+    nodes: Annotated[
+        int | None,
+        _setting("nodes", "Cassandra nodes, on 127.0.0.1, 127.0.0.2 and so on, default 1."),
+    ] = None,
     kafka_properties: Annotated[
         str | None,
         _setting("kafka_properties", "More of Kafka's configuration: name=value;name=value."),
@@ -144,6 +148,7 @@ def up(
             kafka_heap=kafka_heap,
             cassandra_heap=cassandra_heap,
             registry_heap=registry_heap,
+            nodes=nodes,
             kafka_properties=kafka_properties,
             way=way,
         )

@@ -7,15 +7,15 @@ from typing import Any
 
 @contextmanager
 def session(hosts: str) -> Iterator[Any]:
-    """A driver session."""
+    """A driver session; of several hosts some may be down."""
     from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
     from cassandra.policies import RoundRobinPolicy
 
-    host, _, port = hosts.partition(",")[0].partition(":")
+    addresses = [one.partition(":") for one in hosts.split(",")]
     profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), request_timeout=30.0)
     cluster = Cluster(
-        [host],
-        port=int(port or 9042),
+        [host for host, _, _ in addresses],
+        port=int(addresses[0][2] or 9042),
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         protocol_version=5,
     )

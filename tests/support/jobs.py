@@ -23,6 +23,9 @@ WITHOUT = "TASKSTREAM_TEST_WITHOUT"
 BROKEN = "TASKSTREAM_TEST_BROKEN"
 """Set where the worker runs a bad deploy: one task's code raises."""
 
+CONSISTENCY = "TASKSTREAM_TEST_CONSISTENCY"
+"""Another consistency level than LOCAL_QUORUM for this worker, to see whether a test notices."""
+
 QUICKLY = Retry(attempts=3, first=0.05, longest=0.2)
 
 
@@ -368,6 +371,11 @@ def build(name: str, **settings: Any) -> App:
 
     return app
 
+
+if os.environ.get(CONSISTENCY):
+    from cassandra import ConsistencyLevel
+
+    ConsistencyLevel.LOCAL_QUORUM = getattr(ConsistencyLevel, os.environ[CONSISTENCY])
 
 if NAME in os.environ:
     app = build(os.environ[NAME])

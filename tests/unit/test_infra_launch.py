@@ -40,6 +40,36 @@ def test_every_port_is_told_and_nothing_is_left_to_fill_in(server: Server, tmp_p
     assert "${" not in text
 
 
+def _plan_node(node: int, data_dir: Path) -> Launch:
+    settings = ServerSettings.from_environment(
+        {}, data_dir=data_dir, nodes=3, cassandra_storage_port=22
+    )
+    return plan(
+        Server.CASSANDRA, settings, software=data_dir, java="java", cluster_id="", node=node
+    )
+
+
+def test_each_node_has_its_own_address_folder_and_share_of_the_ring(tmp_path: Path) -> None:
+    """And knows all as seeds, so that each may start while the others are down."""
+    texts = {node: _text(_plan_node(node, tmp_path)) for node in (1, 2, 3)}
+
+    assert len({tuple(re.findall("initial_token.*", text)) for text in texts.values()}) == 3
+    for node, text in texts.items():
+        assert f"listen_address: 127.0.0.{node}\n" in text
+        assert f"rpc_address: 127.0.0.{node}\n" in text
+        assert f"{tmp_path}/cassandra-of-3/{node}/commitlog" in text
+        assert 'seeds: "127.0.0.1:22,127.0.0.2:22,127.0.0.3:22"' in text
+
+
+def test_a_single_node_waits_for_nobody(tmp_path: Path) -> None:
+    """It chooses its own tokens, and its folder is what it has always been."""
+    text = _text(_plan(Server.CASSANDRA, tmp_path))
+
+    assert "initial_token" not in text
+    assert f"{tmp_path}/cassandra/commitlog" in text
+    assert 'seeds: "127.0.0.1:22"' in text
+
+
 @pytest.mark.parametrize("server", Server)
 def test_servers_listen_on_the_local_address_only(server: Server, tmp_path: Path) -> None:
     """No configuration names an address that other machines could reach."""

@@ -6,9 +6,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from taskstream.core.errors import ConfigError
+from taskstream.core.errors import ConfigError, ServerError
 from taskstream.infra.catalogue import VERSIONS, Server, parse_servers
-from taskstream.infra.containers import COMPOSE_FILE, compose_environment, project_of
+from taskstream.infra.containers import COMPOSE_FILE, Containers, compose_environment, project_of
+from taskstream.infra.progress import nobody
 from taskstream.infra.settings import PORTS, ServerSettings
 from taskstream.infra.software import POMS
 
@@ -48,6 +49,8 @@ def test_folders_follow_the_desktop_conventions() -> None:
         ({"jaeger_port": 70000}, "jaeger_port must be a port"),
         ({"kafka_port": 7, "registry_port": 7}, "registry_port and kafka_port are both 7"),
         ({"kafka_heap": "512"}, "kafka_heap must be a size"),
+        ({"nodes": 0}, "nodes must be from 1 to 9"),
+        ({"nodes": 10}, "nodes must be from 1 to 9"),
         ({"kafka_properties": "no.value"}, "kafka_properties must be name=value"),
         ({"way": "magic"}, "way must be one of containers, processes"),
     ],
@@ -60,8 +63,27 @@ def test_a_wrong_setting_is_refused_by_name(wrong: dict[str, int | str], message
 
 def test_a_wrong_variable_is_refused_by_its_name() -> None:
     """The environment's mistakes are told by the name of the variable."""
-    with pytest.raises(ConfigError, match="TASKSTREAM_KAFKA_PORT must be a port number, not 'x'"):
+    with pytest.raises(ConfigError, match="TASKSTREAM_KAFKA_PORT must be a number, not 'x'"):
         ServerSettings.from_environment({"TASKSTREAM_KAFKA_PORT": "x"})
+
+
+def test_only_cassandra_has_several_nodes() -> None:
+    """One after the other in the addresses of this machine, at the same port."""
+    settings = ServerSettings.from_environment({"TASKSTREAM_NODES": "3"})
+
+    assert list(settings.nodes_of(Server.KAFKA)) == [1]
+    assert [
+        settings.address(Server.CASSANDRA, node) for node in settings.nodes_of(Server.CASSANDRA)
+    ] == ["127.0.0.1:9042", "127.0.0.2:9042", "127.0.0.3:9042"]
+
+
+def test_containers_have_one_node_and_no_properties() -> None:
+    """What only plain processes can do is refused with the option that helps, before Docker is asked."""
+    for asked in ({"nodes": 3}, {"kafka_properties": "a=b"}):
+        settings = ServerSettings.from_environment({}, **asked)
+        server = Server.CASSANDRA if "nodes" in asked else Server.KAFKA
+        with pytest.raises(ServerError, match="add --way processes"):
+            Containers().start(server, settings, nobody)
 
 
 def test_settings_come_back_from_json_as_they_were() -> None:

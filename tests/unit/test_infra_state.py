@@ -52,6 +52,34 @@ def test_running_gives_the_settings_of_what_lives(tmp_path: Path) -> None:
     }
 
 
+def test_nodes_of_a_server_are_told_apart(tmp_path: Path) -> None:
+    """Each has its own record and address; clients are told all that live, in one setting."""
+    settings = ServerSettings(data_dir=tmp_path, cache_dir=tmp_path, nodes=3)
+    state = LocalState(WayName.PROCESSES)
+    for node in (3, 1, 2):
+        record = replace(_record(Server.CASSANDRA, tmp_path), settings=settings, node=node)
+        state = state.with_record(record)
+    write_state(tmp_path, state)
+
+    assert read_state(tmp_path) == state
+    assert [record.name for record in state.records] == [
+        f"cassandra node {node}" for node in (1, 2, 3)
+    ]
+    assert running(tmp_path) == {"cassandra_hosts": "127.0.0.1:9042,127.0.0.2:9042,127.0.0.3:9042"}
+    second = state.find(Server.CASSANDRA, 2)
+    assert second is not None
+    write_state(tmp_path, state.with_record(replace(second, birth="another process's")))
+    assert running(tmp_path) == {"cassandra_hosts": "127.0.0.1:9042,127.0.0.3:9042"}
+
+
+def test_nodes_that_no_longer_belong_are_forgotten(tmp_path: Path) -> None:
+    """A cluster that died leaves records behind; those of other servers stay."""
+    kafka, node = _record(Server.KAFKA, tmp_path), _record(Server.CASSANDRA, tmp_path)
+    state = LocalState(None, (kafka, node, replace(node, node=2)))
+
+    assert state.without_other_nodes(Server.CASSANDRA, [1]).records == (kafka, node)
+
+
 def test_running_leaves_out_what_died(tmp_path: Path) -> None:
     """A pid that now belongs to another process is no server of ours."""
     dead = replace(_record(Server.KAFKA, tmp_path), birth="another process's")
