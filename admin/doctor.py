@@ -152,7 +152,7 @@ def _kafka(app: "App") -> Finding:
 
 
 def _topics(app: "App") -> Iterator[Finding]:
-    specs = provision.plan(app.names, app.queues, app.settings)
+    specs = provision.specs_of(app)
     try:
         with Topics(app.settings, client_id="taskstream-doctor") as topics:
             known = set(topics.names())

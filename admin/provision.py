@@ -13,6 +13,7 @@ from taskstream.broker.settings import HANDOFF_ROOM_BYTES, record_limit_bytes
 from taskstream.broker.topics import TopicReport, Topics, TopicSpec
 from taskstream.core.control import lifetime
 from taskstream.core.errors import ConfigError, StoreError, StoreUnavailable
+from taskstream.core.limits import refuse_unshareable
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.core.tiers import DAY, HOUR
@@ -84,7 +85,8 @@ def init(app: "App", *, group: str | None = None) -> InitReport:
     settings = app.settings
     settings.require_broker()
     check(settings)
-    specs = plan(app.names, app.queues, settings)
+    check_limits(app)
+    specs = specs_of(app)
     with Topics(settings, client_id="taskstream-init") as topics:
         reports = topics.create(specs)
         offsets = _commit_starts(topics, groups(app.names, app.queues, group))
@@ -112,8 +114,29 @@ def check(settings: Settings) -> None:
         raise ConfigError(f"partitions is {settings.partitions}: must be 1 or more")
 
 
+def check_limits(app: "App") -> None:
+    """Refuses a task's limit that can't be shared by the partitions that its queue is to have.
+
+    Raises:
+        ConfigError: says which and what to do.
+    """
+    for task in app.tasks.values():
+        refuse_unshareable(
+            task.name, (*task.concurrency, *task.rates), app.partitions_of(task.queue)
+        )
+
+
+def specs_of(app: "App") -> list[TopicSpec]:
+    """Every topic of an app as it should be."""
+    partitions = {queue: app.partitions_of(queue) for queue in app.queues}
+    return plan(app.names, app.queues, app.settings, partitions)
+
+
 def plan(
-    names: Names, queues: Mapping[str, Mapping[str, int]], settings: Settings
+    names: Names,
+    queues: Mapping[str, Mapping[str, int]],
+    settings: Settings,
+    partitions: Mapping[str, int] | None = None,
 ) -> list[TopicSpec]:
     """Every topic of an app as it should be.
 
@@ -121,19 +144,21 @@ def plan(
         names: the app's.
         queues: by queue, its priorities.
         settings: `partitions`, `replication`, `retention`, and the size of records.
+        partitions: by queue, how many its topics have, where it is not what the settings say.
     """
+    of_queue = partitions or {}
     # A record comes home with the headers of its hand-offs; in the delay and dead topics it may have
     # as much again.
     home_bytes = record_limit_bytes(settings) + HANDOFF_ROOM_BYTES
     handoff_bytes = home_bytes + HANDOFF_ROOM_BYTES
     history = max(settings.retention, HISTORY_RETENTION)
 
-    def topic(name: str, config: Mapping[str, str], partitions: int | None = None) -> TopicSpec:
+    def topic(name: str, config: Mapping[str, str], count: int | None = None) -> TopicSpec:
         # acks=all means all that are in sync, which with the broker's default may be one.
         quorum = {"min.insync.replicas": "2"} if settings.replication >= _QUORUM else {}
         return TopicSpec(
             name,
-            settings.partitions if partitions is None else partitions,
+            settings.partitions if count is None else count,
             settings.replication,
             {**config, **quorum},
         )
@@ -143,6 +168,7 @@ def plan(
             topic(
                 names.tasks(queue, priority),
                 _kept(settings.retention, home_bytes) | {"message.timestamp.type": _TIMES},
+                of_queue.get(queue),
             )
             for queue, priorities in queues.items()
             for priority in priorities

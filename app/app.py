@@ -21,7 +21,7 @@ from taskstream.app.options import OptionArguments, Options
 from taskstream.app.outbox import Outbox
 from taskstream.app.outcomes import Outcomes
 from taskstream.app.publishing import Target
-from taskstream.app.queues import Queues
+from taskstream.app.queues import Queue, Queues
 from taskstream.app.registry import (
     DefineRemote,
     DefineTask,
@@ -57,8 +57,8 @@ class App:
         name: the first part of every topic's and group's name.
         include: modules with tasks, imported by workers, `dev` and `schemas`; never by a publish.
         routes: by pattern of task names, the queue they go to, whatever their definition says.
-        queues: by queue, the weight of each priority; None for whatever tasks and routes name, with
-            high 6, normal 3, low 1.
+        queues: by queue, the weight of each priority, or a `Queue`; None for whatever tasks and
+            routes name, with high 6, normal 3, low 1.
         retry: for tasks that say nothing of their own; None is a single attempt.
         clock: the time; for tests.
         settings: see `taskstream.core.settings.Settings`.
@@ -78,7 +78,7 @@ class App:
         include: Iterable[str] = (),
         *,
         routes: Mapping[str, str] | None = None,
-        queues: Mapping[str, Mapping[str, int]] | None = None,
+        queues: Mapping[str, Mapping[str, int] | Queue] | None = None,
         retry: Retry | None = DEFAULT_RETRY,
         clock: Clock = SYSTEM_CLOCK,
         **settings: "Unpack[SettingArguments]",
@@ -116,7 +116,9 @@ class App:
         Args:
             function: its type hints become the task's schema, its name the task's.
             how: see `taskstream.app.definition.Definition`. `name` replaces the function's name;
-                `retry` is the app's policy unless given, None a single attempt; `on_dead` is a task
+                `retry` is the app's policy unless given, None a single attempt; `concurrency` is a
+                number, or one or more `Concurrency`; `rate` is a number a second, "100/m", or one or
+                more `Rate`; `on_dead` is a task
                 that is published when one of this ends as `dead`, with those of the arguments
                 `task`, `id`, `reason` and `message` that it has parameters for.
 
@@ -405,6 +407,10 @@ class App:
     def queues(self) -> Mapping[str, Mapping[str, int]]:
         """By queue, the weight of each of its priorities."""
         return self._queues.weights
+
+    def partitions_of(self, queue: str) -> int:
+        """How many partitions `init` gives each topic of a queue."""
+        return self._queues.partitions.get(queue, self.settings.partitions)
 
     @property
     def lifespans(self) -> tuple[Lifespan, ...]:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from taskstream.app.options import KeyFunction
 from taskstream.core.errors import BadArguments, DefinitionError
+from taskstream.core.limits import Concurrency, Rate
 from taskstream.core.retry import NO_RETRY, Retry
 
 Runner = Literal["async", "thread", "process"]
@@ -44,6 +45,8 @@ class Definition:
         key: the parameter whose value is the ordering key, or a function of the arguments.
         strict_order: whether a task that waits for its retry holds up the ones behind its key.
         topic: a foreign topic whose records are this task's arguments as well.
+        concurrency: how many of it may run at once.
+        rates: how many of it may start in a time.
 
     Raises:
         DefinitionError: names the task and what can't be.
@@ -60,6 +63,8 @@ class Definition:
     key: str | KeyFunction | None = None
     strict_order: bool = False
     topic: str | None = None
+    concurrency: tuple[Concurrency, ...] = ()
+    rates: tuple[Rate, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.aliases):
@@ -81,6 +86,9 @@ class Definition:
             raise DefinitionError(
                 f"task {self.name}: strict_order needs a key: order exists within a key only"
             )
+        for rate in self.rates:
+            if rate.scope == "key" and self.key is None:
+                raise DefinitionError(f"task {self.name}: {rate} needs a key")
 
 
 def runner_for(function: Callable[..., Any], *, task: str, runs: Runner | None) -> Runner:

@@ -5,6 +5,7 @@ it doesn't, the queues are those that tasks and routes name, each with the defau
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from taskstream.core.errors import BadArguments, ConfigError, DefinitionError
@@ -15,11 +16,33 @@ DEFAULT_PRIORITY = "normal"
 DEFAULT_WEIGHTS: Mapping[str, int] = {"high": 6, "normal": 3, "low": 1}
 
 
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue that is to differ from the others in more than its priorities.
+
+    Args:
+        priorities: the weight of each.
+        partitions: how many `init` gives each of its topics; None is the setting of that name.
+    """
+
+    priorities: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
+    partitions: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.partitions is not None and (
+            type(self.partitions) is not int or self.partitions < 1
+        ):
+            raise ConfigError(
+                f"Queue(partitions={self.partitions!r}): must be a whole number of 1 or more"
+            )
+
+
 class Queues:
     """What an app knows of its queues.
 
     Args:
-        declared: by queue, the weight of each priority; None for whatever tasks and routes name.
+        declared: by queue, the weight of each priority, or a `Queue`; None for whatever tasks and
+            routes name.
         routes: by pattern of task names (`fnmatch`), the queue they go to; the first match wins,
             over what the task's own definition says.
 
@@ -30,13 +53,17 @@ class Queues:
 
     def __init__(
         self,
-        declared: Mapping[str, Mapping[str, int]] | None,
+        declared: Mapping[str, Mapping[str, int] | Queue] | None,
         routes: Mapping[str, str] | None,
     ) -> None:
         self._open = declared is None
         self._routes = dict(routes or {})
         self._weights: dict[str, dict[str, int]] = {}
-        for queue, weights in (declared or {DEFAULT_QUEUE: DEFAULT_WEIGHTS}).items():
+        self._partitions: dict[str, int] = {}
+        for queue, told in (declared or {DEFAULT_QUEUE: DEFAULT_WEIGHTS}).items():
+            weights = told.priorities if isinstance(told, Queue) else told
+            if isinstance(told, Queue) and told.partitions is not None:
+                self._partitions[queue] = told.partitions
             self._weights[check_part("queue", queue)] = _check_weights(queue, weights)
         for pattern, queue in self._routes.items():
             if self._open:
@@ -51,6 +78,11 @@ class Queues:
     def weights(self) -> Mapping[str, Mapping[str, int]]:
         """By queue, the weight of each of its priorities, in the order they were given."""
         return self._weights
+
+    @property
+    def partitions(self) -> Mapping[str, int]:
+        """By queue, how many partitions its topics are to have, where that was said."""
+        return self._partitions
 
     def assign(self, task: str, queue: str | None, priority: str | None) -> tuple[str, str]:
         """The queue and the priority of a task that is being defined.

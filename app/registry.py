@@ -11,7 +11,8 @@ from taskstream.app.options import KeyFunction
 from taskstream.app.outbox import Outbox
 from taskstream.app.queues import Queues
 from taskstream.app.task import AsyncTask, RemoteTask, SyncTask, Task
-from taskstream.core.errors import DefinitionError
+from taskstream.core.errors import ConfigError, DefinitionError
+from taskstream.core.limits import ConcurrencyLike, RateLike, concurrencies, rates
 from taskstream.core.retry import NO_RETRY, Retry
 from taskstream.schemas.derive import derive
 
@@ -38,6 +39,8 @@ class TaskArguments(RemoteArguments, total=False):
     retry: Retry | Literal["app"] | None
     strict_order: bool
     topic: str | None
+    concurrency: ConcurrencyLike
+    rate: RateLike
     on_dead: Task[..., Any] | None
 
 
@@ -105,12 +108,18 @@ class Registry:
         key: str | KeyFunction | None = None,
         strict_order: bool = False,
         topic: str | None = None,
+        concurrency: ConcurrencyLike = None,
+        rate: RateLike = None,
         on_dead: Task[..., Any] | None = None,
     ) -> Task[..., Any]:
         """Makes and keeps the task of a function. Raises DefinitionError."""
         name = name or function.__name__
         runner = runner_for(function, task=name, runs=runs)
         queue, priority = self._queues.assign(name, queue, priority)
+        try:
+            limits = concurrencies(concurrency), rates(rate)
+        except ConfigError as error:
+            raise DefinitionError(f"task {name}: {error}") from error
         definition = Definition(
             name=name,
             queue=queue,
@@ -123,6 +132,8 @@ class Registry:
             key=key,
             strict_order=strict_order,
             topic=topic,
+            concurrency=limits[0],
+            rates=limits[1],
         )
         if topic is not None and topic.startswith(f"{self._app}."):
             raise DefinitionError(

@@ -26,8 +26,8 @@ class Task(Target[P, R]):
     """A task of an app; made by `@app.task` and `@app.remote`.
 
     Attributes:
-        name, queue, priority, aliases, runs, timeout, soft_timeout, retry, key, strict_order, topic:
-            as in `Definition`.
+        name, queue, priority, aliases, runs, timeout, soft_timeout, retry, key, strict_order, topic,
+            concurrency, rates: as in `Definition`.
         function: the function as it was written.
         schema: the schemas of its arguments and of its result.
         on_dead: the task that is published when one of this ends as `dead`.
@@ -59,6 +59,8 @@ class Task(Target[P, R]):
         )
         self.strict_order = definition.strict_order
         self.topic = definition.topic
+        self.concurrency = definition.concurrency
+        self.rates = definition.rates
         self.function = function
         self.schema = schema
         self.arguments_schema = schema.arguments

@@ -62,6 +62,7 @@ class Assigned:
         metadata: what stands beside it; empty where there is nothing.
         low: the first offset that the broker still has.
         high: the end of the partition at the assignment.
+        count: how many partitions its topic has.
     """
 
     place: Place
@@ -69,6 +70,7 @@ class Assigned:
     metadata: str
     low: int
     high: int
+    count: int = 1
 
 
 class Listener(Protocol):
@@ -508,7 +510,8 @@ class GroupConsumer:
         while True:
             try:
                 committed = self._consumer.committed(partitions, timeout=5.0)
-                return [self._assigned(partition) for partition in committed]
+                counts = {topic: self._count(topic) for topic in {one.topic for one in partitions}}
+                return [self._assigned(one, counts[one.topic]) for one in committed]
             except KafkaException as error:
                 failure = broker_error(error, f"looking up offsets of group {self.group}")
                 transient = isinstance(failure, TimedOut | NotReady)
@@ -516,7 +519,10 @@ class GroupConsumer:
                     raise failure from error
                 time.sleep(_LOOK_AGAIN)
 
-    def _assigned(self, partition: "TopicPartition") -> Assigned:
+    def _count(self, topic: str) -> int:
+        return len(self._consumer.list_topics(topic, timeout=5.0).topics[topic].partitions)
+
+    def _assigned(self, partition: "TopicPartition", count: int) -> Assigned:
         if partition.error is not None:
             raise KafkaException(partition.error)
         low, high = self._consumer.get_watermark_offsets(partition, timeout=5.0)
@@ -526,6 +532,7 @@ class GroupConsumer:
             partition.metadata or "",
             low,
             high,
+            count,
         )
 
     def _commit_blocking(self, offsets: Offsets) -> BrokerError | None:

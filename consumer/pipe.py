@@ -7,6 +7,7 @@ frames are sent is the order in which they are heard.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
+from enum import IntEnum
 from typing import Any
 
 import msgpack
@@ -15,6 +16,7 @@ from taskstream.broker.records import Record
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.consumer.verdict import Again, Dead, Done, Verdict
 from taskstream.core.envelope import Header, Place
+from taskstream.core.limits import Concurrency, Rate
 from taskstream.core.states import State
 
 FRAME_TASKS = 250
@@ -22,6 +24,20 @@ FRAME_TASKS = 250
 
 BLAMELESS = 213
 """Exit status of a child that ends itself by our own rules: nothing that it held is to blame."""
+
+
+class Turn(IntEnum):
+    """In which order a child runs what it holds.
+
+    Attributes:
+        URGENT: first, in any slot.
+        SOON: before the rest.
+        COMMON: the rest.
+    """
+
+    URGENT = 0
+    SOON = 1
+    COMMON = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,7 @@ class Given:
         lookup: whether to look in the store before running it.
         suspicion: whether a process may have died of it.
         cancelled: whether it is not to be run, only to be recorded as cancelled.
+        turn: before which others it runs.
     """
 
     number: int
@@ -47,6 +64,7 @@ class Given:
     lookup: bool
     suspicion: Suspicion
     cancelled: bool = False
+    turn: Turn = Turn.COMMON
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,8 @@ class Judged:
         task: the task's name; empty where the record didn't tell.
         reply: what those who wait are told; None where nobody asked, or nothing is final yet.
         recalled: whether its row was found in the store, so that nothing ran here.
+        attempt: which attempt it was; that of the record, but for one whose retries hold their key.
+        uncounted: how many of those before it don't count.
     """
 
     number: int
@@ -78,6 +98,8 @@ class Judged:
     task: str
     reply: Reply | None
     recalled: bool
+    attempt: int = 1
+    uncounted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +120,20 @@ class TaskFacts:
     """What the parent must know of a task without importing it.
 
     Args:
+        name: its name; the same for all its aliases.
+        queue: the queue it is published to.
         runs: "async", "thread" or "process".
+        strict_order: whether its retries hold their key.
+        concurrency: how many of it may run at once.
+        rates: how many of it may start in a time.
     """
 
+    name: str
+    queue: str
     runs: str
+    strict_order: bool = False
+    concurrency: tuple[Concurrency, ...] = ()
+    rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +271,7 @@ def pack_given(tasks: list[Given]) -> bytes:
                 given.lookup,
                 given.suspicion,
                 given.cancelled,
+                given.turn,
             )
             for given in tasks[start : start + FRAME_TASKS]
         ]
@@ -258,6 +291,8 @@ def pack_verdicts(verdicts: Verdicts) -> bytes:
             judged.reply
             and (judged.reply.place.topic, judged.reply.place.partition, judged.reply.value),
             judged.recalled,
+            judged.attempt,
+            judged.uncounted,
         )
         for judged in verdicts.tasks
     ]
@@ -342,9 +377,17 @@ class Frames:
 def _read_given(frame: Any) -> list[Given]:
     return [
         Given(
-            number, Record(*record), given_us, fence, group, lookup, Suspicion(suspicion), cancelled
+            number,
+            Record(*record),
+            given_us,
+            fence,
+            group,
+            lookup,
+            Suspicion(suspicion),
+            cancelled,
+            Turn(turn),
         )
-        for number, record, given_us, fence, group, lookup, suspicion, cancelled in frame[1]
+        for number, record, given_us, fence, group, lookup, suspicion, cancelled, turn in frame[1]
     ]
 
 
@@ -364,7 +407,19 @@ def _read_reply(topic: str, partition: int, value: bytes) -> Reply:
 
 def _read_hello(frame: Any) -> Hello:
     _, app, settings, queues, tasks = frame
-    return Hello(app, settings, queues, {name: TaskFacts(*facts) for name, facts in tasks.items()})
+    return Hello(app, settings, queues, {name: _facts(facts) for name, facts in tasks.items()})
+
+
+def _facts(plain: Any) -> TaskFacts:
+    name, queue, runs, strict_order, concurrency, rates = plain
+    return TaskFacts(
+        name,
+        queue,
+        runs,
+        strict_order,
+        tuple(Concurrency(*limit) for limit in concurrency),
+        tuple(Rate(*limit) for limit in rates),
+    )
 
 
 _READERS: dict[str, Any] = {

@@ -32,6 +32,8 @@ class WorkerOptions:
         autoscale: as many as the load asks for, within this range, instead of `children`.
         concurrency: tasks that one child runs at once.
         limits: when a child is replaced.
+        reserved: how many of these only urgent tasks may be, those of a queue's first priority; None
+            is one of ten, but at least one.
         group: replaces the app's name in the consumer groups' names.
         instance: a name of its own that it keeps over restarts, for static membership.
         drain: how long running tasks may go on after a stop.
@@ -48,6 +50,7 @@ class WorkerOptions:
     autoscale: Range | None = None
     concurrency: int = 50
     limits: Limits = UNLIMITED
+    reserved: int | None = None
     group: str | None = None
     instance: str | None = None
     drain: float = 30.0
@@ -65,8 +68,20 @@ class WorkerOptions:
             )
         if self.limits.tasks is not None and self.limits.tasks < 1:
             raise ConfigError(f"--max-tasks-per-child {self.limits.tasks}: must be 1 or more")
+        if self.reserved is not None and not 0 <= self.reserved < self.concurrency:
+            raise ConfigError(
+                f"--reserved {self.reserved}: must be 0 or more, and below --concurrency "
+                f"({self.concurrency}), for what is left over is for all tasks"
+            )
         if self.drain < 0:
             raise ConfigError(f"--drain {self.drain:g}: must not be negative")
+
+    @property
+    def slots_reserved(self) -> int:
+        """How many slots of each child only urgent tasks may take."""
+        if self.reserved is not None:
+            return self.reserved
+        return min(max(1, self.concurrency // 10), self.concurrency - 1)
 
 
 def run(options: WorkerOptions, clock: Clock = SYSTEM_CLOCK) -> int:
@@ -119,6 +134,7 @@ def _parent_options(options: WorkerOptions) -> ParentOptions:
         autoscale=options.autoscale,
         concurrency=options.concurrency,
         limits=options.limits,
+        reserved=options.slots_reserved,
         group=options.group,
         instance=options.instance,
         drain=options.drain,

@@ -233,6 +233,16 @@ def name_task(headers: Sequence[Header], task: str, task_id: str) -> list[Header
     return [*headers, *(header for header in ours if header[1] and header[0] not in present)]
 
 
+def number_attempt(headers: Sequence[Header], attempt: int, uncounted: int) -> list[Header]:
+    """The headers of a record that has gone through more attempts than it says; else as they are."""
+    values = dict(headers)
+    if attempt == 1 or values.get("ts-attempt") == _encode_text(attempt):
+        return list(headers)
+    kept = [header for header in headers if header[0] not in {"ts-attempt", "ts-uncounted"}]
+    numbered: list[Header] = [("ts-attempt", _encode_text(attempt))]
+    return [*kept, *numbered, *([("ts-uncounted", _encode_text(uncounted))] if uncounted else [])]
+
+
 def bury(headers: Iterable[Header], death: Death, trace: Iterable[Header]) -> list[Header]:
     """The headers of a dead letter: the original ones byte for byte, readable or not, and the reason.
 

@@ -38,6 +38,12 @@ def worker(
         ),
     ] = None,
     concurrency: Annotated[int, typer.Option(help="Tasks that one child runs at once.")] = 50,
+    reserved: Annotated[
+        int | None,
+        typer.Option(
+            help="How many of these only a queue's first priority may take; default one of ten."
+        ),
+    ] = None,
     max_tasks_per_child: Annotated[
         int | None, typer.Option(metavar="N", help="Replace a child that has finished so many.")
     ] = None,
@@ -90,6 +96,7 @@ def worker(
             tasks=max_tasks_per_child,
             memory_bytes=None if max_memory_per_child is None else size_bytes(max_memory_per_child),
         ),
+        reserved=reserved,
         group=group,
         instance=instance,
         drain=drain,

@@ -104,31 +104,54 @@ def open_(given: Given) -> Attempt:
     )
 
 
-def recall(attempt: Attempt, rows: Sequence[Row]) -> Attempt:
+def recall(attempt: Attempt, rows: Sequence[Row], *, strict: bool, now: float) -> Attempt:
     """Finds out from the task's rows whether this attempt has been judged before.
 
     If so, what its row asks for is done again, or nothing where a later attempt has been there; the
-    task itself is not run again.
+    task itself is not run again. But where retries hold their key, they have no record of their own:
+    all attempts are of this one, and once the last one's retry is due, the next one runs.
+
+    Args:
+        attempt: an opened attempt.
+        rows: all that the store has of its task.
+        strict: whether the retries of its task hold their key.
+        now: seconds since 1970.
     """
-    run, number = attempt.envelope.run, attempt.envelope.attempt
-    mine = None
+    run, first = attempt.envelope.run, attempt.envelope.attempt
+    source = attempt.given.record.source
+    own = [
+        row
+        for row in rows
+        if row.run == run
+        and (row.attempt == first or (row.attempt > first and row.source == source))
+    ]
+    mine = max(own, key=lambda row: row.attempt, default=None)
+    number = first if mine is None else mine.attempt
     for row in rows:
         if row.run > run or (row.run == run and row.attempt > number):
             return _recorded(attempt, Done(row.state), row)
-        if row.run == run and row.attempt < number and row.state.final:
+        if row.run == run and row.attempt < first and row.state.final:
             return _recorded(attempt, Done(row.state), row)
-        if row.run == run and row.attempt == number:
-            mine = row
     if mine is None:
         return attempt
+    uncounted = attempt.envelope.uncounted + sum(not row.counts for row in own if row is not mine)
+    attempt.envelope = replace(attempt.envelope, attempt=number, uncounted=uncounted)
     # Ours must win over what an earlier owner, whose clock may run ahead, has written.
     attempt.written_us = max(attempt.written_us, mine.written_us + 2)
     attempt.strikes = mine.strikes
     if mine.state is State.RETRYING and mine.due is not None:
-        grace = mine.finished if mine.error_type in UNKNOWN else None
-        return _recorded(
-            attempt, Again(mine.due, mine.counts, attempt.envelope.grace or grace), mine
+        unknown = [row.finished for row in own if row.error_type in UNKNOWN and row.finished]
+        grace = attempt.envelope.grace or (
+            min(unknown) if mine.error_type in UNKNOWN and unknown else None
         )
+        verdict = Again(mine.due, mine.counts, grace)
+        if not strict or (now < mine.due and not attempt.given.cancelled):
+            return _recorded(attempt, verdict, mine)
+        attempt.envelope = attempt.envelope.next_attempt(
+            due=mine.due, counts=mine.counts, grace=grace
+        )
+        attempt.strikes = 0  # those were the last one's
+        return attempt
     if mine.state is State.DEAD:
         return _recorded(attempt, Dead(mine.error_type or "", mine.error or ""), mine)
     return _recorded(attempt, Done(mine.state), mine) if mine.state.final else attempt

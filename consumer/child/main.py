@@ -99,6 +99,7 @@ def _open(options: argparse.Namespace, link: Link) -> tuple[App, Service, Callab
         link,
         worker=options.worker,
         concurrency=options.concurrency,
+        reserved=options.reserved,
         solo=options.solo,
         begun=begun,
         clock=SYSTEM_CLOCK,
@@ -110,18 +111,19 @@ def _open(options: argparse.Namespace, link: Link) -> tuple[App, Service, Callab
 def _refuse_unserved(app: App) -> None:
     """Refuses what can be defined, but this version of the worker would not keep."""
     for task in app.tasks.values():
-        for option in ("strict_order", "topic"):
-            if getattr(task, option):
-                raise ConfigError(
-                    f"task {task.name}: {option}= is not served by workers of this version yet; leave it out"
-                )
+        if task.topic is not None:
+            raise ConfigError(
+                f"task {task.name}: topic= is not served by workers of this version yet; leave it out"
+            )
 
 
 def _hello(app: App) -> Hello:
     tasks = {}
     for task in app.tasks.values():
-        for name in (task.name, *task.aliases):
-            tasks[name] = TaskFacts(task.runs)
+        facts = TaskFacts(
+            task.name, task.queue, task.runs, task.strict_order, task.concurrency, task.rates
+        )
+        tasks.update(dict.fromkeys((task.name, *task.aliases), facts))
     return Hello(
         app.name,
         dataclasses.asdict(app.settings),
@@ -168,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--begun", type=int, required=True)
     parser.add_argument("--worker", required=True)
     parser.add_argument("--concurrency", type=int, required=True)
+    parser.add_argument("--reserved", type=int, default=0)
     parser.add_argument("--directory", required=True)
     parser.add_argument("--log-level", default="INFO")
     parser.add_argument("--solo", action="store_true")

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from queue import SimpleQueue
@@ -24,6 +23,7 @@ from taskstream.app.current import Context, activate
 from taskstream.app.hooks import Observed
 from taskstream.consumer.begun import Begun
 from taskstream.consumer.child.attempt import Attempt
+from taskstream.consumer.child.line import Line
 from taskstream.consumer.verdict import Cancelled, Timeout
 from taskstream.core.clock import Clock
 from taskstream.core.faultpoints import BEFORE_RUN, fault_point
@@ -129,15 +129,13 @@ class AsyncRunner:
     Args:
         app: for its lifespan and hooks.
         running: where attempts are noted.
-        limit: how many run at once.
+        line: who of them is next, and how many run at once.
     """
 
-    def __init__(self, app: App, running: Running, limit: int) -> None:
+    def __init__(self, app: App, running: Running, line: Line[tuple[Attempt, Context]]) -> None:
         self._app = app
         self._running = running
-        self._limit = limit
-        self._count = 0
-        self._waiting: deque[tuple[Attempt, Context]] = deque()
+        self._line = line
         self._tasks: dict[int, asyncio.Task[None] | None] = {}
         self._loop = asyncio.new_event_loop()
         self._lifespan = AsyncExitStack()
@@ -178,10 +176,10 @@ class AsyncRunner:
         return resources
 
     def _start(self, attempts: list[tuple[Attempt, Context]]) -> None:
-        self._waiting.extend(attempts)
-        while self._waiting and self._count < self._limit:
-            self._count += 1
-            self._loop.create_task(self._run(*self._waiting.popleft()))
+        for attempt, context in attempts:
+            self._line.push((attempt, context), attempt.given.turn)
+        while (following := self._line.pop()) is not None:
+            self._loop.create_task(self._run(*following))
 
     async def _run(self, attempt: Attempt, context: Context) -> None:
         value: Any = None
@@ -197,11 +195,11 @@ class AsyncRunner:
             error = raised
         self._tasks.pop(attempt.given.number, None)
         if self._running.end(attempt, value, error):
-            self._make_room()
+            self._make_room(attempt)
 
-    def make_room(self) -> None:
+    def make_room(self, attempt: Attempt) -> None:
         """Lets the next one begin in place of an attempt that was given up and goes on."""
-        self._loop.call_soon_threadsafe(self._make_room)
+        self._loop.call_soon_threadsafe(self._make_room, attempt)
 
     def turned(self) -> int:
         """How often the loop has come round; asks it to do so again. For one thread."""
@@ -226,8 +224,8 @@ class AsyncRunner:
     def _turn(self) -> None:
         self._turns += 1
 
-    def _make_room(self) -> None:
-        self._count -= 1
+    def _make_room(self, attempt: Attempt) -> None:
+        self._line.free(attempt.given.turn)
         self._start([])
 
 
@@ -237,44 +235,51 @@ class ThreadRunner:
     Args:
         app: for its hooks.
         running: where attempts are noted.
-        limit: how many run at once.
+        line: who of them is next, and how many run at once.
     """
 
-    def __init__(self, app: App, running: Running, limit: int) -> None:
+    def __init__(self, app: App, running: Running, line: Line[tuple[Attempt, Context]]) -> None:
         self._app = app
         self._running = running
-        self._limit = limit
-        self._queue: SimpleQueue[tuple[Attempt, Context]] = SimpleQueue()
+        self._line = line
+        self._changed = threading.Condition()
         self._threads = 0
-        self._unfinished = 0
-        self._counting = threading.Lock()
+        self._idle = 0
 
     def submit(self, attempts: list[tuple[Attempt, Context]]) -> None:
         """Runs them as soon as a thread is free."""
-        for attempt in attempts:
-            self._queue.put(attempt)
-        self._grow(len(attempts))
+        with self._changed:
+            for attempt, context in attempts:
+                self._line.push((attempt, context), attempt.given.turn)
+            self._grow()
 
-    def make_room(self) -> None:
+    def make_room(self, _attempt: Attempt) -> None:
         """Lets the next one begin in place of an attempt that was given up and holds its thread."""
-        with self._counting:
-            self._limit += 1
-        self._grow(0)
+        with self._changed:
+            self._line.slots += 1
+            self._grow()
 
-    def _grow(self, submitted: int) -> None:
-        with self._counting:
-            self._unfinished += submitted
-            starting = max(0, min(self._limit, self._unfinished) - self._threads)
-            self._threads += starting
-        for _ in range(starting):
+    def _grow(self) -> None:
+        waiting = len(self._line)
+        self._changed.notify(waiting)
+        for _ in range(min(waiting - self._idle, self._line.slots - self._threads)):
+            self._threads += 1
             threading.Thread(target=self._work, name="taskstream-task", daemon=True).start()
 
     def _work(self) -> None:
         while True:
-            attempt, context = self._queue.get()
+            attempt, context = self._next()
             run_here(self._app, self._running, attempt, context)
-            with self._counting:
-                self._unfinished -= 1
+            with self._changed:
+                self._line.free(attempt.given.turn)
+
+    def _next(self) -> tuple[Attempt, Context]:
+        with self._changed:
+            while (found := self._line.pop()) is None:
+                self._idle += 1
+                self._changed.wait()
+                self._idle -= 1
+            return found
 
 
 class MainRunner:

@@ -17,6 +17,7 @@ from taskstream.consumer.begun import Begun
 from taskstream.consumer.child import attempt as steps
 from taskstream.consumer.child import obituaries
 from taskstream.consumer.child.attempt import Attempt
+from taskstream.consumer.child.line import Line
 from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.obituaries import Obituaries
 from taskstream.consumer.child.runners import AsyncRunner, MainRunner, Running, ThreadRunner
@@ -60,6 +61,7 @@ class Service:
         link: the parent.
         worker: the worker's name.
         concurrency: how many tasks run at once.
+        reserved: how many of these only urgent ones may be.
         solo: whether tasks run in the main thread, one at a time.
         begun: where the parent sees which tasks have begun.
         clock: the time.
@@ -73,6 +75,7 @@ class Service:
         *,
         worker: str,
         concurrency: int,
+        reserved: int,
         solo: bool,
         begun: Begun,
         clock: Clock,
@@ -100,8 +103,8 @@ class Service:
             store, stored=self._stored, refused=self._refused, clock=clock
         )
         self._running = Running(self._ended, self._stuck, begun, clock)
-        self._async = AsyncRunner(app, self._running, concurrency)
-        self._threads = ThreadRunner(app, self._running, concurrency)
+        self._async = AsyncRunner(app, self._running, Line(concurrency, reserved))
+        self._threads = ThreadRunner(app, self._running, Line(concurrency, reserved))
         self.main = MainRunner(app, self._running)
 
     def open(self) -> None:
@@ -208,7 +211,9 @@ class Service:
         ids = list({attempt.envelope.id for attempt in asked})
         found = self._until_readable(partial(self._store.read_many, ids), StoreError)
         for attempt in asked:
-            steps.recall(attempt, found[attempt.envelope.id])
+            task = self._app.find(attempt.envelope.task)
+            strict = task is not None and task.strict_order
+            steps.recall(attempt, found[attempt.envelope.id], strict=strict, now=self._clock.now())
 
     def _weigh(self, attempts: list[Attempt]) -> list[Attempt]:
         """Applies the rules on crashes; returns those that stay here."""
@@ -415,6 +420,8 @@ class Service:
             attempt.envelope.task,
             steps.reply(attempt, row, self._records),
             recalled=attempt.found is not None,
+            attempt=attempt.envelope.attempt,
+            uncounted=attempt.envelope.uncounted,
         )
 
     def _write_seconds(self, recorded: list[tuple[Attempt, Row]]) -> float:
@@ -428,7 +435,7 @@ class Service:
         in_loop = attempt.task.runs == "async"
         self._link.send(pack_retiring(serves=not (in_loop or self._solo)))
         if not self._solo:  # what was given us behind it still has to run
-            (self._async if in_loop else self._threads).make_room()
+            (self._async if in_loop else self._threads).make_room(attempt)
             if in_loop:
                 threading.Thread(
                     target=self._leave_if_blocked,

@@ -77,6 +77,7 @@ class Child:
         depth: how much it may hold.
         begun: which of the tasks it holds it has begun.
         used: when it was started or had a task last, in monotonic seconds.
+        reserved: how many of its slots only urgent tasks may take.
         held: the tasks it holds, by number.
         ready: it has said hello.
         retiring: it gets no more tasks.
@@ -95,6 +96,7 @@ class Child:
     depth: Depth
     begun: Begun
     used: float
+    reserved: int
     held: dict[int, Entry] = field(default_factory=dict)
     ready: bool = False
     retiring: bool = False
@@ -174,6 +176,7 @@ class Children:
     Args:
         command: arguments after `python -m taskstream.consumer.child`, as text.
         concurrency: how many tasks one child runs at once.
+        reserved: how many of these only urgent tasks may be.
         selector: where their sockets are watched; a child's socket carries the child as its data.
         clock: for the pace of restarts.
     """
@@ -183,11 +186,13 @@ class Children:
         command: list[str],
         *,
         concurrency: int,
+        reserved: int,
         selector: selectors.BaseSelector,
         clock: Clock,
     ) -> None:
         self._command = command
         self._concurrency = concurrency
+        self._reserved = reserved
         self._selector = selector
         self._clock = clock
         self._alive: dict[int, Child] = {}
@@ -211,6 +216,7 @@ class Children:
         command = [
             sys.executable, "-m", "taskstream.consumer.child",
             "--link", str(theirs.fileno()), "--begun", str(cells), "--concurrency", str(1 if solo else self._concurrency),
+            "--reserved", str(0 if solo else self._reserved),
             *(["--solo"] if solo else []), *(["--quiet"] if self._next > 1 else []), *self._command,
         ]  # fmt: skip
         process = subprocess.Popen(
@@ -230,6 +236,7 @@ class Children:
             Depth(1 if solo else self._concurrency, now),
             Begun(cells),
             now,
+            0 if solo else self._reserved,
         )
         os.close(cells)
         self._next += 1

@@ -2,12 +2,13 @@
 
 An entry waits in one place at a time: for its due time, for the horizon (in its partition), in its
 lane for its turn or its key, for a worker that holds it since before a rebalance (with its key, so that
-nothing behind it starts), or for a child that it has to itself. Only the lane's wait counts against
-what the intake may bring: who waits for something else must not keep others from being taken in.
+nothing behind it starts), for a limit of its task, or for a child that it has to itself. Only the
+lane's wait counts against what the intake may bring: who waits for something else must not keep others
+from being taken in.
 """
 
 import heapq
-from collections import deque
+from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from taskstream.broker.records import Record
@@ -15,13 +16,14 @@ from taskstream.consumer.parent.breaker import Breakers
 from taskstream.consumer.parent.children import Child, Children
 from taskstream.consumer.parent.intake import Intake
 from taskstream.consumer.parent.lanes import Entry, Lanes
+from taskstream.consumer.parent.limits import TaskLimits
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.parent.partitions import Partition
-from taskstream.consumer.pipe import Given, pack_given
+from taskstream.consumer.pipe import Given, TaskFacts, Turn, pack_given
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.clock import Clock
 from taskstream.core.control import run_of
-from taskstream.core.envelope import Place, peek
+from taskstream.core.envelope import Place
 from taskstream.observability import logs
 
 _log = logs.logger(__name__)
@@ -35,7 +37,7 @@ class Dispatch:
         intakes: who is told that there is room again, by lane.
         ownership: which of them may start.
         children: who runs them.
-        runs_alone: names of tasks that run one at a time in a child of their own.
+        tasks: by name and alias, what is known of each task.
         breakers: which lanes are halted, because their tasks only die.
         is_cancelled: whether a record's task must not run any more.
         clock: the time.
@@ -48,7 +50,7 @@ class Dispatch:
         ownership: Ownership,
         children: Children,
         *,
-        runs_alone: frozenset[str],
+        tasks: Mapping[str, TaskFacts],
         breakers: Breakers,
         is_cancelled: Callable[[Record], bool],
         clock: Clock,
@@ -57,11 +59,13 @@ class Dispatch:
         self._intakes = intakes
         self._ownership = ownership
         self._children = children
-        self._runs_alone = runs_alone
+        self._limits = TaskLimits(tasks)
+        self._runs_alone = {name for name, facts in tasks.items() if facts.runs == "process"}
         self._breakers = breakers
         self._is_cancelled = is_cancelled
         self._clock = clock
-        self._alone: deque[Entry] = deque()
+        self._alone: list[Entry] = []  # urgent ones first
+        self._solo_reserved = 0
         self._held: list[Entry] = []
         self._shut: frozenset[str] = frozenset()
         self._not_yet_due: list[tuple[float, int, Entry]] = []
@@ -76,6 +80,8 @@ class Dispatch:
             partition: its partition.
             due: not to be given out before, seconds since 1970.
         """
+        if entry.held is not None and entry.task in self._limits:
+            self._limits.occupy(entry, self._clock.monotonic())
         if due > self._clock.now() and not self._is_cancelled(entry.record):
             heapq.heappush(self._not_yet_due, (due, entry.number, entry))
             self._park(entry)
@@ -94,11 +100,12 @@ class Dispatch:
             entry: the task.
             suspicion: what the child says of it, or its end.
         """
+        self._limits.end(entry)
         entry.lookup, entry.suspicion = True, suspicion
         if self._ownership.startable(entry) is None:
             return
         if entry.alone:
-            self._alone.append(entry)
+            self._queue_alone(entry)
         else:
             self._lanes.push_again(entry)
 
@@ -108,26 +115,47 @@ class Dispatch:
         Args:
             cancelled: the runs of tasks, as `core.control.run_of` names them.
         """
+
+        def hurries(entry: Entry) -> bool:
+            return run_of(*entry.record.identity) in cancelled
+
         self._not_yet_due = [
-            (0.0 if run_of(*entry.record.identity) in cancelled else due, number, entry)
+            (0.0 if hurries(entry) else due, number, entry)
             for due, number, entry in self._not_yet_due
         ]
         heapq.heapify(self._not_yet_due)
         self.wake_due()
-        alone, self._alone = self._alone, deque()
-        for entry in alone:
-            if run_of(*entry.record.identity) in cancelled:
-                self._lanes.push_again(entry)
-            else:
-                self._alone.append(entry)
+        waited = [entry for entry in self._alone if hurries(entry)]
+        self._alone = [entry for entry in self._alone if not hurries(entry)]
+        for entry in waited + self._limits.withdraw(hurries):
+            self._lanes.push_again(entry)
 
     def runs_alone(self, entry: Entry) -> bool:
         """Whether it has a child to itself when it runs, which can be killed without harm to others."""
-        return peek(entry.record.headers).task in self._runs_alone
+        return entry.task in self._runs_alone
+
+    def left(self, entry: Entry) -> None:
+        """Notes that a child is done with a task: its place among its limits is free."""
+        self._limits.end(entry)
+
+    def retry_here(self, entry: Entry, due: float) -> None:
+        """Keeps a task that is to be tried again at `due`, seconds since 1970, and its key with it."""
+        entry.lookup = True  # its row says which attempt comes next, here and with whoever is next
+        heapq.heappush(self._not_yet_due, (due, entry.number, entry))
 
     def release(self, entry: Entry) -> None:
         """Frees the key of a task that needs nothing more."""
         self._lanes.release(entry)
+
+    # Come and go
+
+    def own(self, lane: str, place: Place, count: int) -> None:
+        """Notes that a partition of a lane's topic, which has `count` of them, is ours.
+
+        Raises:
+            ConfigError: a limit can't be shared by so many; says what to do.
+        """
+        self._limits.own(lane, place, count, self._clock.monotonic())
 
     def drop(self, places: Collection[Place]) -> None:
         """Forgets what was not given out yet; the next owner is given it by Kafka."""
@@ -137,31 +165,38 @@ class Dispatch:
             if partition is not None:
                 dropped += partition.beyond
                 partition.beyond.clear()
+        dropped += self._limits.drop(places, self._clock.monotonic())
         dropped += (entry for entry in self._alone if entry.place in places)
-        self._alone = deque(entry for entry in self._alone if entry.place not in places)
+        self._alone = [entry for entry in self._alone if entry.place not in places]
         dropped += (entry for entry in self._held if entry.place in places)
         self._held = [entry for entry in self._held if entry.place not in places]
         dropped += (entry for _, _, entry in self._not_yet_due if entry.place in places)
         self._not_yet_due = [one for one in self._not_yet_due if one[2].place not in places]
         heapq.heapify(self._not_yet_due)
+        for entry in dropped:
+            self._limits.end(entry)
         self._free_room(dropped)
 
     # Give out
 
     def wake_due(self) -> None:
-        """Tasks that came home before their due time by our clock: another machine's runs ahead."""
+        """Tasks whose time has come: a retry that was held, or one from a machine whose clock runs ahead."""
         now = self._clock.now()
         while self._not_yet_due and self._not_yet_due[0][0] <= now:
             entry = heapq.heappop(self._not_yet_due)[2]
             partition = self._ownership.startable(entry)
             if partition is None:
                 self._free_room([entry])
+            elif entry.given_at:  # it has its key: to push it would make it wait behind itself
+                self._lanes.push_again(entry)
             elif partition.within_horizon(entry):
                 self.queue(entry)
 
     def give_out(self) -> None:
         """Gives the children what they have room for, each lane by its weight."""
-        self._give_alone()
+        now = self._clock.monotonic()
+        for entry in reversed(self._limits.wake(now)):
+            self._lanes.push_again(entry)
         for lane, room in self._breakers.rooms():
             self._lanes.bound(lane, 0 if lane in self._shut else room)
         shared = sorted(
@@ -171,10 +206,11 @@ class Dispatch:
         for position, child in enumerate(shared):
             ready = self._lanes.ready
             if not ready:
-                return
+                break
             # An even share each, so that a few tasks don't all end up in one child.
             share = -(-ready // (len(shared) - position))
-            self._give(child, self._taken(min(child.room, share)))
+            self._give(child, self._taken(child, min(child.room, share), now))
+        self._give_alone(now)
 
     def shut(self, lanes: frozenset[str]) -> None:
         """Gives nothing out of these lanes, until told otherwise: Kafka does not answer for them."""
@@ -196,6 +232,7 @@ class Dispatch:
         for entry in [one for one in self._held if not is_held(one)]:
             self._held.remove(entry)
             entry.held = None
+            self._limits.end(entry)
             partition = self._ownership.current(entry)
             if partition is not None:
                 partition.held.pop(entry.record.offset, None)
@@ -217,45 +254,78 @@ class Dispatch:
         return len(self._alone)
 
     @property
+    def solo_reserved(self) -> int:
+        """How many solo children more than these there should be, for urgent tasks alone."""
+        return self._solo_reserved
+
+    @property
     def next_due(self) -> float | None:
         """When the next task is due, seconds since 1970; None if none waits for that."""
         return self._not_yet_due[0][0] if self._not_yet_due else None
+
+    @property
+    def next_token(self) -> float:
+        """When a limit by rate lets the next task go, in monotonic seconds; infinity if none waits."""
+        return self._limits.next_at
 
     def waiting(self) -> Iterable[tuple[str, int]]:
         """Each lane and how many tasks it has ready, for metrics."""
         return self._lanes.waiting()
 
-    def _taken(self, limit: int) -> list[Entry]:
-        """Tasks for a shared child; those that must run alone, or are held elsewhere, are put aside."""
-        shared = []
-        for entry in self._lanes.take(limit):
-            if entry.held is not None:
-                self._held.append(entry)
-                self._park(entry)
-            elif self.runs_alone(entry) and not self._is_cancelled(entry.record):
-                entry.alone = True
-                self._alone.append(entry)
-                self._park(entry)
-            else:
-                shared.append(entry)
-        self._give_alone()
-        return shared
+    def _taken(self, child: Child, limit: int, now: float) -> list[Entry]:
+        """Tasks for a shared child; those that wait for more than their turn are put aside."""
+        common = child.room - self._short_of_reserve(child)
+        taken: list[Entry] = []
+        while entries := self._lanes.take(limit - len(taken), common):
+            for entry in entries:
+                if entry.held is not None:
+                    self._held.append(entry)
+                    self._park(entry)
+                elif self.runs_alone(entry) and not self._is_cancelled(entry.record):
+                    entry.alone = True
+                    self._queue_alone(entry)
+                    self._park(entry)
+                elif not self._admitted(entry, now):
+                    self._park(entry)
+                else:
+                    taken.append(entry)
+                    common -= not self._lanes.is_urgent(entry)
+        return taken
 
-    def _give_alone(self) -> None:
-        for child in self._children:
-            while self._alone and child.solo and child.room > 0:
-                entry = next(
-                    (
-                        one
-                        for one in self._alone
-                        if one.lane not in self._shut and self._breakers.room(one.lane) >= 1
-                    ),
-                    None,
-                )
-                if entry is None:
-                    return
-                self._alone.remove(entry)
-                self._give(child, [entry])
+    def _admitted(self, entry: Entry, now: float) -> bool:
+        """Whether its task's limits let it go; one that is only to be recorded needs none."""
+        if entry.task not in self._limits or self._is_cancelled(entry.record):
+            return True
+        return self._limits.admit(entry, now)
+
+    def _short_of_reserve(self, child: Child) -> int:
+        """How much of a child's room is for urgent tasks alone, to fill what is reserved for them."""
+        reserved = child.reserved if self._lanes.urgent else 0
+        if not reserved:
+            return 0
+        return max(0, reserved - sum(map(self._lanes.is_urgent, child.held.values())))
+
+    def _queue_alone(self, entry: Entry) -> None:
+        insort(self._alone, entry, key=lambda one: not self._lanes.is_urgent(one))
+
+    def _give_alone(self, now: float) -> None:
+        free = [child for child in self._children if child.solo and child.room > 0]
+        while free:
+            entry = next(filter(self._is_open, self._alone), None)
+            if entry is None:
+                return
+            if len(free) <= self._solo_reserved and not self._lanes.is_urgent(entry):
+                return
+            self._alone.remove(entry)
+            if self._admitted(entry, now):
+                self._give(free.pop(), [entry])
+        if self._alone and self._lanes.is_urgent(self._alone[0]):
+            # An urgent one waits while others run: from now on there is one child more, for such.
+            self._solo_reserved = int(any(child.solo and child.held for child in self._children))
+
+    def _is_open(self, entry: Entry) -> bool:
+        """Whether anything of its lane may be given out now."""
+        return entry.lane not in self._shut and self._breakers.room(entry.lane) >= 1
 
     def _give(self, child: Child, entries: list[Entry]) -> None:
         now = self._clock.now()
@@ -264,6 +334,7 @@ class Dispatch:
         for entry in entries:
             partition = self._ownership.startable(entry)
             if partition is None:
+                self._limits.end(entry)
                 continue
             child.held[entry.number] = entry
             if entry.suspicion is not Suspicion.NONE:
@@ -281,11 +352,17 @@ class Dispatch:
                     entry.lookup,
                     entry.suspicion,
                     self._is_cancelled(entry.record),
+                    self._turn(entry),
                 )
             )
         self._free_room(entries)
         if given:
             self._children.send(child, pack_given(given))
+
+    def _turn(self, entry: Entry) -> Turn:
+        if not self._lanes.urgent or self._lanes.is_urgent(entry):
+            return Turn.URGENT
+        return Turn.SOON if entry.task in self._limits else Turn.COMMON
 
     # Room
 

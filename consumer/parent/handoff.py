@@ -56,7 +56,7 @@ def next_attempt(
         group: the consumer group that it comes back to.
         now: seconds since 1970.
     """
-    before = envelope.read(envelope.name_task(record.headers, judged.task, judged.task_id))
+    before = envelope.read(_completed(record, judged))
     after = replace(
         before.next_attempt(due=verdict.due, counts=verdict.counts, grace=verdict.grace),
         home=before.home or Place(record.topic, record.partition),
@@ -74,9 +74,14 @@ def dead_letter(
 ) -> Outgoing:
     """The dead letter: the original bytes and headers, the reason, and where it came from."""
     death = Death(verdict.reason, verdict.message[:MESSAGE_CHARACTERS], record.source, now)
-    named = envelope.name_task(record.headers, judged.task, judged.task_id)
-    headers = envelope.bury(named, death, ())
+    headers = envelope.bury(_completed(record, judged), death, ())
     return Outgoing(names.dead, record.key, record.value, tuple(headers))
+
+
+def _completed(record: Record, judged: Judged) -> list[Header]:
+    """The record's headers, with what it did not say, or says no more."""
+    named = envelope.name_task(record.headers, judged.task, judged.task_id)
+    return envelope.number_attempt(named, judged.attempt, judged.uncounted)
 
 
 class Handoff:

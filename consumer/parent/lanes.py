@@ -1,9 +1,14 @@
 """Which task is given out next: pure, values in and values out.
 
-A lane holds the tasks of one priority. Lanes share what the children can take by weighted deficit
-round robin (M. Shreedhar and G. Varghese, "Efficient Fair Queuing Using Deficit Round Robin", 1995),
-every task costing one: under load each lane gets its weight's share, and a lane that has nothing
-leaves its share to the others.
+A lane holds the tasks of one priority. Lanes share what the children can take by rounds: in each one a
+lane may give as many tasks as its weight says, the heaviest lane first, and a round ends when no lane
+that could give has anything left of its weight. (It is deficit round robin with every task costing one:
+M. Shreedhar and G. Varghese, "Efficient Fair Queuing Using Deficit Round Robin", 1995.) So under load
+each lane gets its weight's share, and one that has nothing, or may not give, leaves its share to the
+others.
+
+A queue's heaviest lane is urgent: some slots of each child are for such lanes alone, so that a
+task of theirs finds one whatever else runs.
 
 Inside a lane tasks go in the order they came, but for those whose key is held by an earlier task of
 the same partition: they wait behind it, and nothing else does. A task without a key of the user's is
@@ -35,6 +40,7 @@ class Entry:
         place: its partition.
         epoch: which assignment of the partition it belongs to; fences late verdicts.
         lane: its priority's lane.
+        task: its task's name; empty where the record doesn't tell.
         lookup: whether the store must be asked before it runs.
         held: who goes on running it since an earlier assignment; None for nobody.
         suspicion: whether a process may have died of it.
@@ -50,6 +56,7 @@ class Entry:
     place: Place
     epoch: int
     lane: str
+    task: str
     lookup: bool
     held: Held | None = None
     suspicion: Suspicion = Suspicion.NONE
@@ -68,10 +75,28 @@ class Entry:
 @dataclass(slots=True)
 class _Lane:
     weight: int
+    urgent: bool
     ready: deque[Entry] = field(default_factory=deque)
-    deficit: int = 0
+    left: int = 0
+    """How many it may still give in this round."""
     room: float = math.inf
     """How many tasks may be taken, whatever is ready."""
+
+
+def urgent_lanes(weights: Mapping[str, int]) -> frozenset[str]:
+    """The heaviest lane of each queue that has lighter ones beside it.
+
+    Args:
+        weights: by lane, `queue.priority`, its share.
+    """
+    of_queue: dict[str, list[int]] = {}
+    for lane, weight in weights.items():
+        of_queue.setdefault(lane.rpartition(".")[0], []).append(weight)
+    return frozenset(
+        lane
+        for lane, weight in weights.items()
+        if min(of_queue[lane.rpartition(".")[0]]) < weight == max(of_queue[lane.rpartition(".")[0]])
+    )
 
 
 class Lanes:
@@ -79,11 +104,17 @@ class Lanes:
 
     Args:
         weights: each lane's share, 1 or more.
+
+    Attributes:
+        urgent: the urgent lanes; empty where no lane comes before another of its queue.
     """
 
     def __init__(self, weights: Mapping[str, int]) -> None:
-        self._lanes = {name: _Lane(weight) for name, weight in weights.items()}
-        self._turns = deque(self._lanes.values())
+        self.urgent = urgent_lanes(weights)
+        self._lanes = {
+            name: _Lane(weights[name], name in self.urgent)
+            for name in sorted(weights, key=lambda name: -weights[name])
+        }
         self._locks: dict[Lock, deque[Entry] | None] = {}
 
     def push(self, entry: Entry) -> bool:
@@ -108,23 +139,36 @@ class Lanes:
         """Puts a task that was taken and came back (its child died) at the head; it keeps its key."""
         self._lanes[entry.lane].ready.appendleft(entry)
 
-    def take(self, limit: int) -> list[Entry]:
-        """Up to `limit` tasks, each lane by its weight; they hold their keys until `release`."""
+    def take(self, limit: int, common: int | None = None) -> list[Entry]:
+        """The tasks whose turn it is; they hold their keys until `release`.
+
+        Args:
+            limit: how many at most.
+            common: how many of them at most may come from lanes that are not urgent; None for all.
+        """
         taken: list[Entry] = []
-        passed_over = 0
-        while len(taken) < limit and passed_over < len(self._turns):
-            lane = self._turns[0]
-            lane.deficit = lane.deficit or lane.weight
-            before = len(taken)
-            while lane.ready and lane.room >= 1 and lane.deficit and len(taken) < limit:
-                taken.append(lane.ready.popleft())
-                lane.deficit -= 1
-                lane.room -= 1
-            if lane.ready and lane.room >= 1 and lane.deficit:
-                break  # the limit came in the middle of its turn: it goes on there
-            passed_over = 0 if len(taken) > before else passed_over + 1
-            lane.deficit = 0
-            self._turns.rotate(-1)
+        common = limit if common is None else min(common, limit)
+        while limit > 0:
+            able = [
+                lane
+                for lane in self._lanes.values()
+                if lane.ready and lane.room >= 1 and (lane.urgent or common > 0)
+            ]
+            if not able:
+                break
+            if not any(lane.left for lane in able):
+                for lane in self._lanes.values():
+                    lane.left = lane.weight
+            for lane in able:
+                most = limit if lane.urgent else min(limit, common)
+                most = int(min(most, len(lane.ready), lane.room))
+                # One that has nobody to share with need not come back for each part of its share.
+                count = most if len(able) == 1 else min(most, lane.left)
+                taken += [lane.ready.popleft() for _ in range(count)]
+                lane.left = max(0, lane.left - count)
+                lane.room -= count
+                limit -= count
+                common -= 0 if lane.urgent else count
         return taken
 
     def release(self, entry: Entry) -> None:
@@ -153,6 +197,10 @@ class Lanes:
     def ready(self) -> int:
         """How many tasks could be given out now."""
         return sum(int(min(len(lane.ready), lane.room)) for lane in self._lanes.values())
+
+    def is_urgent(self, entry: Entry) -> bool:
+        """Whether its lane is urgent."""
+        return entry.lane in self.urgent
 
     def waiting(self) -> Iterable[tuple[str, int]]:
         """Each lane and how many tasks it has ready, for metrics."""

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from taskstream.broker.group import Offsets
+from taskstream.broker.group import Assigned, Offsets
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Sender
 from taskstream.broker.topics import session_timeout
@@ -46,6 +46,7 @@ from taskstream.consumer.parent.intake import (
     PartitionsRevoked,
 )
 from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.parent.limits import without_shares
 from taskstream.consumer.parent.orders import Orders
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.parent.settling import Settling
@@ -114,6 +115,7 @@ class ParentOptions:
         autoscale: as many as the load asks for, within this range, instead of `children`.
         concurrency: how many tasks one child runs at once.
         limits: when a child is replaced.
+        reserved: how many of these only urgent tasks may be.
         group: replaces the app's name in the consumer groups' names.
         instance: the worker's name in its groups, for static membership; None for none.
         drain: how long running tasks may go on after the first stop.
@@ -128,6 +130,7 @@ class ParentOptions:
     autoscale: Range | None = None
     concurrency: int = 50
     limits: Limits = UNLIMITED
+    reserved: int = 5
     group: str | None = None
     instance: str | None = None
     drain: float = 30.0
@@ -190,6 +193,7 @@ class Parent:
         self._children = Children(
             list(options.child_command),
             concurrency=options.concurrency,
+            reserved=options.reserved,
             selector=self._selector,
             clock=clock,
         )
@@ -352,6 +356,7 @@ class Parent:
             due += [now + (next_due - self._clock.now())] if next_due is not None else []
             for next_at in (self._work.settling.next_at, self._work.handover.next_at):
                 due += [next_at] if next_at is not None else []
+            due += [] if self._stops else [self._work.dispatch.next_token]
         due += [self._drain_until if self._draining else now] if self._stops else []
         return max(0.0, min(due) - now)
 
@@ -399,6 +404,7 @@ class Parent:
             self._staff.keep(
                 waiting=dispatch.ready if dispatch else 0,
                 waiting_alone=dispatch.waiting_alone if dispatch else 0,
+                solo_reserved=dispatch.solo_reserved if dispatch else 0,
             )
 
     def _hear(self, child: Child) -> None:
@@ -564,9 +570,8 @@ class Parent:
             {intake.lane: intake for intake in intakes},
             self._ownership,
             self._children,
-            runs_alone=frozenset(
-                name for name, facts in hello.tasks.items() if facts.runs == "process"
-            ),
+            # The mock broker's topics have four partitions whatever was asked for, and one worker.
+            tasks=without_shares(hello.tasks) if settings.embedded else hello.tasks,
             breakers=breakers,
             is_cancelled=orders.is_cancelled,
             clock=self._clock,
@@ -578,6 +583,7 @@ class Parent:
             sender,
             breakers=breakers,
             on_final=orders.settle,
+            strict={name for name, facts in hello.tasks.items() if facts.strict_order},
             metrics=self.metrics,
             clock=self._clock,
         )
@@ -642,6 +648,7 @@ class Parent:
                     work.dispatch.queue(entry)
             case PartitionsAssigned(intake, partitions):
                 self._ownership.assign(intake, partitions)
+                self._own(work, intake, partitions)
             case PartitionsRevoked(_, places):
                 work.dispatch.drop(set(places))
                 work.handover.revoke(event)
@@ -676,6 +683,7 @@ class Parent:
             place,
             partition.epoch,
             intake.lane,
+            facts.task,
             lookup=partition.has_met(facts.task_id)
             or facts.lookup
             or record.offset < partition.inherited,
@@ -688,6 +696,13 @@ class Parent:
         if entry.held is not None:
             work.holders.follow()
         work.dispatch.arrive(entry, partition, facts.due)
+
+    def _own(self, work: Work, intake: Intake, partitions: Sequence[Assigned]) -> None:
+        try:
+            for assigned in partitions:
+                work.dispatch.own(intake.lane, assigned.place, assigned.count)
+        except ConfigError as error:
+            self._fatal = error
 
     def _lose(self, work: Work, places: Sequence[Place]) -> None:
         """Partitions have another owner already: what runs of them here must end, unrecorded."""

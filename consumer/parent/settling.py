@@ -9,7 +9,7 @@ while that it is (`is_sure_of`), nothing is handed off before it does: the next 
 import contextlib
 import heapq
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Sender, unheard
@@ -19,7 +19,7 @@ from taskstream.consumer.parent.handoff import Handoff
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.pipe import Judged, Reply
-from taskstream.consumer.verdict import Dead, Done
+from taskstream.consumer.verdict import Again, Dead, Done
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError
@@ -38,11 +38,12 @@ class Settling:
 
     Args:
         ownership: whose verdicts count.
-        dispatch: where the key of a finished task is freed.
+        dispatch: where the key of a finished task is freed, and a retry waits that must hold its key.
         handoff: produces what follows.
         sender: for replies.
         breakers: hear every verdict.
         on_final: is told the record of each run that has its final state stored, and handed off.
+        strict: names of tasks whose retries hold their key.
         metrics: where they are counted.
         clock: the time.
     """
@@ -56,6 +57,7 @@ class Settling:
         *,
         breakers: Breakers,
         on_final: Callable[[Record], None],
+        strict: Collection[str],
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -65,6 +67,7 @@ class Settling:
         self._sender = sender
         self._breakers = breakers
         self._on_final = on_final
+        self._strict = strict
         self._metrics = metrics
         self._clock = clock
         self._again: list[tuple[float, int, Entry, Judged]] = []
@@ -89,6 +92,7 @@ class Settling:
     def judged(self, entry: Entry, judged: Judged) -> None:
         """Does what is left to do for a task whose row is stored."""
         self._breakers.judged(entry, judged)
+        self._dispatch.left(entry)
         if self._ownership.current(entry) is None:
             return  # the partition has another owner by now, who finds the row in the store
         queue, priority = entry.lane.rsplit(".", 1)
@@ -102,6 +106,9 @@ class Settling:
             self._reply(judged.task_id, judged.reply)
         if isinstance(judged.verdict, Done):
             self._finish(entry, judged)
+        elif isinstance(judged.verdict, Again) and entry.task in self._strict:
+            # Not handed off: its offset stays open and its key held, and its row tells what is due.
+            self._dispatch.retry_here(entry, judged.verdict.due)
         else:
             self._hand_off(entry, judged)
 

@@ -65,12 +65,13 @@ class Staff:
             _log.info("the number of children is commanded", children=count)
         self._commanded = count
 
-    def keep(self, *, waiting: int, waiting_alone: int) -> None:
+    def keep(self, *, waiting: int, waiting_alone: int, solo_reserved: int = 0) -> None:
         """Starts and retires children; call it in each turn.
 
         Args:
             waiting: tasks that could be given out to a shared child.
             waiting_alone: tasks that wait for a child of their own.
+            solo_reserved: how many solo children more there are to be, for urgent tasks alone.
         """
         now = self._clock.monotonic()
         if self._autoscale is not None and now >= self._look_at:
@@ -79,14 +80,16 @@ class Staff:
         self._apply(self._children.serving(solo=False), self.wanted, solo=False)
         solo = self._children.serving(solo=True)
         if solo or waiting_alone:
-            self._apply(solo, self._solo_wanted(solo, waiting_alone, now), solo=True)
+            wanted = self._solo_wanted(solo, waiting_alone, solo_reserved, now)
+            self._apply(solo, wanted, solo=True)
 
-    def _solo_wanted(self, solo: list[Child], waiting: int, now: float) -> int:
+    def _solo_wanted(self, solo: list[Child], waiting: int, reserved: int, now: float) -> int:
         return solo_wanted(
             waiting=waiting,
             busy=sum(bool(child.held) for child in solo),
             warm=sum(bool(child.held) or now - child.used < WARM for child in solo),
             most=self.wanted,
+            reserved=reserved,
         )
 
     def _apply(self, here: list[Child], wanted: int, *, solo: bool) -> None:

@@ -111,7 +111,7 @@ def changes(members: Iterable[Member], wanted: int) -> Changes:
     return Changes(start, tuple(member.number for member in ready[:spare]))
 
 
-def solo_wanted(*, waiting: int, busy: int, warm: int, most: int) -> int:
+def solo_wanted(*, waiting: int, busy: int, warm: int, most: int, reserved: int = 0) -> int:
     """How many solo children are wanted: as many as there is work for, and those used lately.
 
     Args:
@@ -119,5 +119,7 @@ def solo_wanted(*, waiting: int, busy: int, warm: int, most: int) -> int:
         busy: solo children that have one.
         warm: solo children that had one within `WARM` seconds, the busy ones among them.
         most: how many there may be.
+        reserved: how many more, as long as there are any: only urgent tasks get them.
     """
-    return min(most, max(waiting + busy, warm))
+    wanted = min(most, max(waiting + busy, warm))
+    return wanted + reserved if wanted else 0

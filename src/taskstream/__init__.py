@@ -18,6 +18,7 @@ from taskstream._version import __version__
 from taskstream.app.app import App
 from taskstream.app.current import Context, current
 from taskstream.app.handle import Handle
+from taskstream.app.queues import Queue
 from taskstream.app.task import Task
 from taskstream.core.errors import (
     BadArguments,
@@ -44,6 +45,7 @@ from taskstream.core.errors import (
     UnknownSchema,
     UnknownTask,
 )
+from taskstream.core.limits import Concurrency, Rate
 from taskstream.core.retry import Fatal, Retry, RetryAfter, Snooze
 from taskstream.core.states import State
 from taskstream.schemas.scale import Scale
@@ -53,6 +55,7 @@ __all__ = [
     "BadArguments",
     "BlockingCall",
     "BrokerError",
+    "Concurrency",
     "ConfigError",
     "Context",
     "DefinitionError",
@@ -61,6 +64,8 @@ __all__ = [
     "MissingExtra",
     "PublishError",
     "PublishTimeout",
+    "Queue",
+    "Rate",
     "ResultGone",
     "ResultTimeout",
     "Retry",

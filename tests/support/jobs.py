@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taskstream import App, Context, Fatal, Retry, RetryAfter, Snooze, current
+from taskstream import App, Context, Fatal, Rate, Retry, RetryAfter, Snooze, current
 
 NAME = "TASKSTREAM_TEST_APP"
 JOURNAL = "TASKSTREAM_TEST_JOURNAL"
@@ -47,6 +47,18 @@ def note(**more: object) -> None:
     words += [f"{name}={value}" for name, value in more.items()]
     with Path(journal).open("a", encoding="utf-8") as lines:
         lines.write("\t".join(words) + "\n")
+
+
+def journal() -> list[str]:
+    """The lines of all that ran so far."""
+    return Path(os.environ[JOURNAL]).read_text().splitlines()
+
+
+def wait_for(path: str) -> str:
+    """Blocks until the file exists."""
+    while not Path(path).exists():
+        time.sleep(0.02)
+    return "done"
 
 
 def build(name: str, **settings: Any) -> App:
@@ -109,8 +121,7 @@ def build(name: str, **settings: Any) -> App:
     async def comes_back(n: int) -> int:
         """Snoozes twice, which costs no attempt."""
         note()
-        path = Path(os.environ[JOURNAL])
-        runs = path.read_text().count(current().id)
+        runs = sum(current().id in line for line in journal())
         if runs <= n:
             raise Snooze(0.05)
         return runs
@@ -131,6 +142,48 @@ def build(name: str, **settings: Any) -> App:
     def keyed(customer: str, n: int) -> int:
         note(key=current().key, n=n)
         return n
+
+    @app.task(retry=Retry(attempts=3, delays=[0.2]), key="customer", strict_order=True)
+    def in_strict_order(customer: str, n: int, how: str) -> int:
+        """Does as `how` says.
+
+        It works; works at its third attempt; dies; snoozes once; comes back later, in 3 s, once; or
+        snoozes until a path exists.
+        """
+        me = current()
+        note(key=me.key, n=n, counted=me.attempt)
+        seen = sum(run.split("\t")[1] == me.id for run in journal())
+        if how == "dies" or (how == "third" and me.attempt < 3):
+            raise ConnectionError(how)
+        if (how == "snoozes" and seen == 1) or ("/" in how and not Path(how).exists()):
+            raise Snooze(0.1)
+        if how == "later" and seen == 1:
+            raise RetryAfter(3.0)
+        return n
+
+    @app.task(retry=None, concurrency=5)
+    async def few_at_once(n: int) -> int:
+        import asyncio
+
+        note(side="start")
+        await asyncio.sleep(0.05)
+        note(side="end")
+        return n
+
+    @app.task(retry=None, rate=Rate(8, period=1.0))
+    async def now_and_then(n: int) -> int:
+        note()
+        return n
+
+    @app.task(retry=None, key="customer", rate=Rate(2, period=1.0, scope="key"))
+    async def seldom_for_each(customer: str, n: int) -> int:
+        note(key=current().key, n=n)
+        return n
+
+    @app.task(retry=None)
+    def waits_in_thread(path: str) -> str:
+        note()
+        return wait_for(path)
 
     @app.task(retry=None, timeout=0.3)
     async def sleeps_too_long() -> None:

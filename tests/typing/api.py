@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, assert_type
 
-from taskstream import App, Context, Handle, Retry, State, current
+from taskstream import App, Concurrency, Context, Handle, Queue, Rate, Retry, State, current
 
 
 @dataclass
@@ -21,6 +21,7 @@ class Receipt:
 
 app = App("shop", include=["shop.tasks"], routes={"thumb_*": "gpu"}, bootstrap_servers="embedded")
 App("shop", queues={"tasks": {"high": 6, "normal": 1}}, retry=None, result_ttl=60)
+App("shop", queues={"tasks": {"high": 6, "low": 1}, "one": Queue({"normal": 1}, partitions=1)})
 App("shop", bootstrap_server="typo")  # type: ignore[call-arg]
 App("shop", partitions="many")  # type: ignore[arg-type]
 
@@ -58,6 +59,23 @@ def refund(order_id: str) -> int: ...  # type: ignore[empty-body]
 async def notify(to: str) -> bool: ...  # type: ignore[empty-body]
 
 
+@app.task(concurrency=10, rate="100/m")
+def plain_limits() -> None:
+    """A number and a text."""
+
+
+@app.task(
+    key="to",
+    concurrency=[Concurrency(20), Concurrency(5, scope="worker")],
+    rate=Rate(1, period=60, scope="key"),
+)
+def scoped_limits(to: str) -> None:
+    """One limit or several."""
+
+
+app.task(concurrency="10")  # type: ignore[arg-type]
+app.task(rate=0.5)  # type: ignore[call-overload]
+Rate(1, scope="host")  # type: ignore[arg-type]
 app.task(timeuot=3)  # type: ignore[call-overload]
 app.task(runs="fiber")  # type: ignore[call-overload]
 app.remote(timeout=3)  # type: ignore[call-overload]

@@ -16,7 +16,7 @@ def take(partition: Partition, offset: int, *, written: float = NOW) -> Entry:
     """A task that Kafka delivers."""
     headers = tuple(write(Envelope("charge", id=f"task-{offset}")))
     record = Record(PLACE.topic, PLACE.partition, offset, None, b"", headers, written)
-    entry = Entry(offset, record, PLACE, 1, "high", lookup=False)
+    entry = Entry(offset, record, PLACE, 1, "high", "charge", lookup=False)
     assert partition.tracker.deliver(offset)
     partition.entries[offset] = entry
     return entry

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from taskstream import App, DefinitionError, Retry
+from taskstream import App, DefinitionError, Rate, Retry
 from taskstream.app.task import AsyncTask, RemoteTask, SyncTask
 from taskstream.core.errors import BadArguments, ConfigError
 from taskstream.core.retry import NO_RETRY
@@ -120,6 +120,9 @@ def generate(a: int) -> Any:
         (add, {"timeout": 5, "soft_timeout": 5}, "must be below timeout=5"),
         (add, {"key": "c"}, "key='c' is none of its parameters"),
         (add, {"strict_order": True}, "strict_order needs a key"),
+        (add, {"concurrency": 0}, r"task add: Concurrency\(limit=0"),
+        (add, {"rate": "fast"}, "task add: rate 'fast'"),
+        (add, {"rate": Rate(1, scope="key")}, "needs a key"),
         (add, {"topic": "shop.tasks.normal"}, "one of this app's own"),
         (add, {"queue": "a.b"}, "queue name 'a.b'"),
         (add, {"priority": "urgent"}, "no priority 'urgent'"),

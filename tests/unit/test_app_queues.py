@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskstream.app.queues import DEFAULT_WEIGHTS, Queues
+from taskstream.app.queues import DEFAULT_WEIGHTS, Queue, Queues
 from taskstream.core.errors import BadArguments, ConfigError, DefinitionError
 
 
@@ -28,6 +28,16 @@ def test_declared_queues_are_all_there_are() -> None:
     queues = Queues({"mail": {"normal": 1}}, None)
     with pytest.raises(DefinitionError, match="task greet: no queue 'mial'"):
         queues.assign("greet", "mial", None)
+
+
+def test_a_queue_may_have_partitions_of_its_own() -> None:
+    """Where a limit is small, its queue has few; others have what the settings say."""
+    queues = Queues({"tasks": DEFAULT_WEIGHTS, "one": Queue({"normal": 1}, partitions=1)}, None)
+    assert queues.weights["one"] == {"normal": 1}
+    assert queues.partitions == {"one": 1}
+    assert Queue().priorities == DEFAULT_WEIGHTS
+    with pytest.raises(ConfigError, match=r"Queue\(partitions=0\)"):
+        Queue(partitions=0)
 
 
 def test_the_only_queue_and_the_only_priority_are_the_default() -> None:

@@ -42,11 +42,18 @@ def found(attempt: int, state: State, run: int = 0, **more: Any) -> Row:
     )
 
 
+def recalled(
+    attempt: Attempt, rows: list[Row], *, strict: bool = False, now: float = 100.0
+) -> Attempt:
+    """An attempt that has looked at its task's rows."""
+    return recall(attempt, rows, strict=strict, now=now)
+
+
 def test_an_earlier_attempt_does_not_stop_this_one() -> None:
     """The row of the attempt before asks for this one: it runs."""
-    assert recall(attempt_(2), [found(1, State.RETRYING, due=1.0)]).verdict is None
+    assert recalled(attempt_(2), [found(1, State.RETRYING, due=1.0)]).verdict is None
     assert (
-        recall(attempt_(1, run=1), [found(1, State.DEAD), found(0, State.WAITING, run=1)]).verdict
+        recalled(attempt_(1, run=1), [found(1, State.DEAD), found(0, State.WAITING, run=1)]).verdict
         is None
     )
 
@@ -54,17 +61,71 @@ def test_an_earlier_attempt_does_not_stop_this_one() -> None:
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.CANCELLED, State.EXPIRED])
 def test_a_judged_attempt_is_dropped(state: State) -> None:
     """What ended is not run again, and needs no hand-off."""
-    recalled = recall(attempt_(2), [found(1, State.RETRYING, due=1.0), found(2, state)])
-    assert recalled.verdict == Done(state)
-    assert recalled.found is not None
+    recalled_ = recalled(attempt_(2), [found(1, State.RETRYING, due=1.0), found(2, state)])
+    assert recalled_.verdict == Done(state)
+    assert recalled_.found is not None
 
 
 def test_a_judged_attempt_repeats_its_handoff_only() -> None:
     """A retry is due when its row says, a dead letter has its row's reason; the task is not run."""
-    retried = recall(attempt_(1), [found(1, State.RETRYING, due=9.5, counts=False)])
+    retried = recalled(attempt_(1), [found(1, State.RETRYING, due=9.5, counts=False)])
     assert retried.verdict == Again(9.5, counts=False)
-    buried = recall(attempt_(2), [found(2, State.DEAD, error_type="ValueError", error="no")])
+    buried = recalled(attempt_(2), [found(2, State.DEAD, error_type="ValueError", error="no")])
     assert buried.verdict == Dead("ValueError", "no")
+
+
+SOURCE = "shop.tasks.normal/3/42"
+
+
+def held(attempt: int, state: State, **more: Any) -> Row:
+    """A row of an attempt that had no record of its own: its retries hold their key."""
+    return found(attempt, state, source=SOURCE, **more)
+
+
+def test_a_held_retry_goes_on_with_the_next_attempt() -> None:
+    """Once it is due by the clock: snoozes stay uncounted, and the policy sees what it saw before."""
+    rows = [
+        held(1, State.RETRYING, due=90.0),
+        held(2, State.RETRYING, due=95.0, counts=False),
+        held(3, State.RETRYING, due=99.0),
+    ]
+    goes_on = recalled(attempt_(1), rows, strict=True)
+    assert goes_on.verdict is None
+    assert (goes_on.envelope.attempt, goes_on.envelope.counted_attempt) == (4, 3)
+    waits = recalled(attempt_(1), rows, strict=True, now=98.0)
+    assert waits.verdict == Again(99.0)
+    assert (waits.envelope.attempt, waits.envelope.uncounted) == (3, 1)
+
+
+def test_a_held_task_that_is_over_is_not_run_again() -> None:
+    """Its last row decides, and a dead letter that may be missing is made again."""
+    done = recalled(
+        attempt_(1), [held(1, State.RETRYING, due=9.0), held(2, State.SUCCEEDED)], strict=True
+    )
+    assert done.verdict == Done(State.SUCCEEDED)
+    dead = recalled(
+        attempt_(1), [held(1, State.RETRYING, due=9.0), held(2, State.DEAD, error_type="E")]
+    )
+    assert dead.verdict == Dead("E", "")
+    assert dead.envelope.attempt == 2
+
+
+def test_a_held_retry_survives_that_its_task_holds_them_no_more() -> None:
+    """After a deploy without `strict_order`, what waited in memory is handed off, not dropped."""
+    rows = [held(1, State.RETRYING, due=9.0, counts=False), held(2, State.RETRYING, due=9.5)]
+    handed_off = recalled(attempt_(1), rows, strict=False)
+    assert handed_off.verdict == Again(9.5)
+    assert (handed_off.envelope.attempt, handed_off.envelope.uncounted) == (2, 1)
+
+
+def test_a_held_task_with_an_unknown_schema_keeps_its_grace() -> None:
+    """The grace counts from the first attempt that did not know it."""
+    rows = [
+        held(1, State.RETRYING, due=9.0, error_type="UnknownSchema", finished=5.0, counts=False),
+        held(2, State.RETRYING, due=14.0, error_type="UnknownSchema", finished=9.5, counts=False),
+    ]
+    goes_on = recalled(attempt_(1), rows, strict=True)
+    assert (goes_on.envelope.grace, goes_on.envelope.counted_attempt) == (5.0, 1)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +139,7 @@ def test_a_judged_attempt_repeats_its_handoff_only() -> None:
 )
 def test_where_a_later_one_has_been_nothing_is_done(later: Row) -> None:
     """A copy of a record whose task went on, in this run or another, is dropped."""
-    assert isinstance(recall(attempt_(2), [later]).verdict, Done)
+    assert isinstance(recalled(attempt_(2), [later]).verdict, Done)
 
 
 def test_an_unfinished_row_is_written_over() -> None:
@@ -91,9 +152,9 @@ def test_an_unfinished_row_is_written_over() -> None:
         task="charge",
         written_us=NOW_US + 1_000_000,
     )
-    recalled = recall(attempt_(2), [ahead])
-    assert recalled.verdict is None
-    assert recalled.written_us == NOW_US + 1_000_002
+    recalled_ = recalled(attempt_(2), [ahead])
+    assert recalled_.verdict is None
+    assert recalled_.written_us == NOW_US + 1_000_002
 
 
 def test_a_foreign_record_has_the_same_id_for_all_who_read_it() -> None:
@@ -114,7 +175,7 @@ def test_unreadable_headers_end_the_attempt() -> None:
 def test_strikes_are_added_to_those_of_the_row() -> None:
     """What an earlier owner wrote down counts, also where its clock was ahead; ours wins over it."""
     before = found(2, State.RUNNING, strikes=1)
-    suspect = recall(attempt_(2, suspicion=Suspicion.SUSPECT), [before])
+    suspect = recalled(attempt_(2, suspicion=Suspicion.SUSPECT), [before])
     ruling = weigh(suspect)
     assert (ruling.strikes, ruling.alone, suspect.verdict) == (2, True, None)
     written = row(suspect, worker="w")
@@ -135,7 +196,7 @@ def test_the_outcome_of_a_suspect_wins_over_its_strikes() -> None:
 
 def test_strikes_belong_to_an_attempt() -> None:
     """A retry begins without those of the attempt before."""
-    retried = recall(attempt_(2), [found(1, State.RETRYING, due=1.0, strikes=2)])
+    retried = recalled(attempt_(2), [found(1, State.RETRYING, due=1.0, strikes=2)])
     assert weigh(retried).strikes == 0
 
 
@@ -144,7 +205,7 @@ def test_strikes_belong_to_an_attempt() -> None:
 )
 def test_a_task_that_kills_its_processes_is_dead(suspicion: Suspicion, recorded: int) -> None:
     """Caught alone at the third death, or unseen too often: it is not run again, and says why."""
-    last = recall(attempt_(2, suspicion=suspicion), [found(2, State.RUNNING, strikes=recorded)])
+    last = recalled(attempt_(2, suspicion=suspicion), [found(2, State.RUNNING, strikes=recorded)])
     weigh(last)
     assert isinstance(last.verdict, Dead)
     assert last.verdict.reason == "WorkerLost"

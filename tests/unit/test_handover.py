@@ -60,7 +60,9 @@ class World:
         assert partition is not None
         partition.tracker.deliver(100)
         record = Record(PLACE.topic, PLACE.partition, 100, None, b"", (), 0.0)
-        self.entry = Entry(1, record, PLACE, partition.epoch, "tasks.high", lookup=False)
+        self.entry = Entry(
+            1, record, PLACE, partition.epoch, "tasks.high", task="charge", lookup=False
+        )
         self.event = PartitionsRevoked(intake, [PLACE])
         self.handover.revoke(self.event)
 

@@ -1,4 +1,8 @@
-"""Which task goes next, without any Kafka."""
+"""Which task goes next, without any Kafka.
+
+Broken on purpose once, and seen to fail: a round that leaves out what a lane has left of its weight
+when the limit ends its turn; `push_again` at the end of the lane; `drop` that keeps the locks.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +33,7 @@ def entries(
             place,
             epoch=1,
             lane=lane,
+            task="charge",
             lookup=False,
         )
         for number, key in zip(numbers, keys, strict=False)
@@ -62,6 +67,56 @@ def test_a_bound_lane_leaves_its_share_too() -> None:
     assert Counter(entry.lane for entry in lanes.take(50)) == {"low": 50}
     lanes.bound("high", 1)
     assert Counter(entry.lane for entry in lanes.take(50)) == {"high": 1, "low": 3}
+
+
+@given(
+    weights=st.lists(st.integers(1, 9), min_size=2, max_size=4),
+    limits=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+)
+def test_shares_hold_whatever_is_asked_for(weights: list[int], limits: list[int]) -> None:
+    """With work in every lane, what each has given is its share, to less than one round."""
+    lanes = Lanes({f"tasks.p{number}": weight for number, weight in enumerate(weights)})
+    numbers = count()
+    for number in range(len(weights)):
+        for entry in entries([None] * 2_500, f"tasks.p{number}", numbers=numbers):
+            lanes.push(entry)
+    given_: Counter[str] = Counter()
+    for limit in limits:
+        taken = lanes.take(limit)
+        assert len(taken) == limit, "there is work for all that is asked for"
+        given_.update(entry.lane for entry in taken)
+        rounds = given_.total() / sum(weights)
+        for number, weight in enumerate(weights):
+            assert abs(given_[f"tasks.p{number}"] - rounds * weight) <= weight
+
+
+def test_what_is_reserved_is_for_urgent_lanes_alone() -> None:
+    """Lanes that are not urgent get no more than their part, however much of the rest is free."""
+    lanes = Lanes({"tasks.high": 6, "tasks.normal": 3, "tasks.low": 1, "mail.only": 1})
+    assert lanes.urgent == {"tasks.high"}
+    numbers = count()
+    for lane in ("tasks.normal", "tasks.low"):
+        for entry in entries([None] * 400, lane, numbers=numbers):
+            lanes.push(entry)
+    assert Counter(entry.lane for entry in lanes.take(100, common=40)) == {
+        "tasks.normal": 30,
+        "tasks.low": 10,
+    }
+    assert lanes.take(5, common=0) == []
+    for entry in entries([None] * 50, "tasks.high", numbers=numbers):
+        lanes.push(entry)
+    assert {entry.lane for entry in lanes.take(5, common=0)} == {"tasks.high"}
+
+
+def test_lanes_keep_their_shares_in_what_is_left_over() -> None:
+    """One place at a time for those that are not urgent: they share it by weight all the same."""
+    lanes = Lanes({"tasks.high": 6, "tasks.normal": 3, "tasks.low": 1})
+    numbers = count()
+    for lane in ("tasks.normal", "tasks.low"):
+        for entry in entries([None] * 400, lane, numbers=numbers):
+            lanes.push(entry)
+    taken = [entry for _ in range(200) for entry in lanes.take(10, common=1)]
+    assert Counter(entry.lane for entry in taken) == {"tasks.normal": 150, "tasks.low": 50}
 
 
 def test_an_idle_lane_leaves_its_share() -> None:
@@ -112,3 +167,61 @@ def test_a_revoked_partition_leaves_nothing_behind() -> None:
     assert lanes.take(5) == [kept[0]]
     lanes.release(kept[0])
     assert lanes.take(5) == [kept[1]]
+
+
+@given(data=st.data())
+def test_nothing_is_lost_or_given_twice(data: st.DataObject) -> None:
+    """Any order of push, take, release, come-back and drop: each entry is in one place, in its order.
+
+    A naive model keeps what waits, what runs and what is over.
+    """
+    lanes = Lanes({"tasks.high": 3, "tasks.low": 1})
+    places = [Place(PLACE.topic, 0), Place(PLACE.topic, 1)]
+    numbers = count()
+    waiting: dict[int, Entry] = {}
+    running: dict[int, Entry] = {}
+    started: list[Entry] = []
+    for _ in range(data.draw(st.integers(0, 60))):
+        match data.draw(st.sampled_from(["push", "take", "end", "come back", "drop"])):
+            case "push":
+                (entry,) = entries(
+                    [data.draw(st.sampled_from([b"a", b"b", None]))],
+                    data.draw(st.sampled_from(["tasks.high", "tasks.low"])),
+                    data.draw(st.sampled_from(places)),
+                    numbers,
+                )
+                waiting[entry.number] = entry
+                lanes.push(entry)
+            case "take":
+                for entry in lanes.take(data.draw(st.integers(1, 5))):
+                    running[entry.number] = waiting.pop(entry.number)
+                    started.append(entry)
+            case "end" if running:
+                lanes.release(running.pop(data.draw(st.sampled_from(sorted(running)))))
+            case "come back" if running:
+                entry = running.pop(data.draw(st.sampled_from(sorted(running))))
+                waiting[entry.number] = entry
+                started.remove(entry)
+                lanes.push_again(entry)
+            case "drop":
+                place = data.draw(st.sampled_from(places))
+                gone = {number for number, entry in waiting.items() if entry.place == place}
+                assert {entry.number for entry in lanes.drop({place})} == gone
+                for number in gone:
+                    del waiting[number]
+                for number in [n for n, entry in running.items() if entry.place == place]:
+                    del running[number]
+                started = [entry for entry in started if entry.place != place]
+        held = [entry.lock for entry in running.values() if entry.lock is not None]
+        assert len(held) == len(set(held))
+    while waiting or running:
+        for entry in lanes.take(100):
+            running[entry.number] = waiting.pop(entry.number)
+            started.append(entry)
+        assert running, "what waits can be given out once what runs has ended"
+        for entry in running.values():
+            lanes.release(entry)
+        running.clear()
+    for lock in {entry.lock for entry in started} - {None}:
+        mine = [entry.number for entry in started if entry.lock == lock]
+        assert mine == sorted(mine)

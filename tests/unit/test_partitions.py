@@ -23,7 +23,7 @@ def begin(committed: int | None = 100, metadata: str = "", high: int = 200) -> P
 def entry(offset: int) -> Entry:
     """A delivered task."""
     record = Record(PLACE.topic, PLACE.partition, offset, None, b"", (), 0.0)
-    return Entry(offset, record, PLACE, 1, "high", lookup=False)
+    return Entry(offset, record, PLACE, 1, "high", "charge", lookup=False)
 
 
 def test_nothing_is_given_out_before_the_first_commit() -> None:

@@ -15,6 +15,7 @@ from taskstream.consumer.pipe import (
     Retiring,
     Stop,
     TaskFacts,
+    Turn,
     Verdicts,
     pack_failure,
     pack_given,
@@ -27,6 +28,7 @@ from taskstream.consumer.pipe import (
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.consumer.verdict import Again, Dead, Done
 from taskstream.core.envelope import Place
+from taskstream.core.limits import Concurrency, Rate
 from taskstream.core.states import State
 
 headers = st.lists(st.tuples(st.text(), st.binary() | st.none()), max_size=3).map(tuple)
@@ -49,6 +51,7 @@ tasks = st.builds(
     group=st.text(),
     lookup=st.booleans(),
     suspicion=st.sampled_from(Suspicion),
+    turn=st.sampled_from(Turn),
 )
 verdicts = (
     st.sampled_from([Done(state) for state in State])
@@ -64,6 +67,8 @@ judged = st.builds(
     task=st.text(),
     reply=st.none()
     | st.builds(Reply, st.builds(Place, st.text(), st.integers(0, 99)), st.binary()),
+    attempt=st.integers(1, 99),
+    uncounted=st.integers(0, 99),
 )
 
 
@@ -104,7 +109,12 @@ def test_hello_and_failure_pass_whole() -> None:
         "shop",
         {"partitions": 8, "kafka": {"a": 1}},
         {"tasks": {"high": 6}},
-        {"a": TaskFacts("async")},
+        {
+            "a": TaskFacts("a", "tasks", "async"),
+            "b": TaskFacts(
+                "b", "mail", "thread", True, (Concurrency(3),), (Rate(1, 60.0, "key"), Rate(5))
+            ),
+        },
     )
     failure = Failure("no such module", "Traceback ...")
     assert list(Frames().feed(pack_hello(hello) + pack_failure(failure))) == [hello, failure]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from taskstream.admin.provision import check, groups, plan
+from taskstream import App, Queue
+from taskstream.admin.provision import check, check_limits, groups, plan, specs_of
 from taskstream.core.errors import ConfigError
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
@@ -26,6 +27,39 @@ def test_every_topic_of_the_design_is_planned() -> None:
         "shop.dead", "shop.events", "shop.replies",
         "shop.workers", "shop.control", "shop.schedules", "shop.schemas",
     }  # fmt: skip
+
+
+def test_a_queue_of_few_partitions_is_planned_so() -> None:
+    """Its topics have what it asks for, all others what the settings say."""
+    app = App(
+        "shop",
+        queues={"tasks": {"normal": 1}, "one": Queue({"normal": 1}, partitions=1)},
+        bootstrap_servers="nowhere:1",
+        partitions=6,
+    )
+    counts = {spec.name: spec.partitions for spec in specs_of(app)}
+    assert counts["shop.one.normal"] == 1
+    assert counts["shop.tasks.normal"] == counts["shop.dead"] == 6
+
+
+def test_a_limit_that_its_partitions_can_not_share_is_refused() -> None:
+    """The error says which task, and what to do; on a queue of few partitions it is welcome."""
+    app = App(
+        "shop",
+        queues={"tasks": {"normal": 1}, "one": Queue({"normal": 1}, partitions=1)},
+        bootstrap_servers="nowhere:1",
+    )
+
+    @app.task(queue="one", concurrency=1)
+    def rebuild() -> None: ...
+
+    check_limits(app)
+
+    @app.task(rate=3)
+    def charge() -> None: ...
+
+    with pytest.raises(ConfigError, match=r"task charge: Rate\(limit=3.* 8 partitions"):
+        check_limits(app)
 
 
 def test_times_that_decide_are_the_brokers() -> None:

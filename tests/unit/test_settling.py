@@ -52,7 +52,7 @@ class World:
         assert partition is not None
         partition.tracker.deliver(100)
         record = Record(PLACE.topic, PLACE.partition, 100, None, b"", (), 0.0)
-        self.entry = Entry(1, record, PLACE, partition.epoch, "tasks.high", lookup=False)
+        self.entry = Entry(1, record, PLACE, partition.epoch, "tasks.high", "charge", lookup=False)
         self.handoff = Handoff()
         self.final: list[Record] = []
         self.settling = Settling(
@@ -62,6 +62,7 @@ class World:
             nobody,
             breakers=nobody,
             on_final=self.final.append,
+            strict=frozenset(),
             metrics=Metrics(),
             clock=self.clock,
         )
