@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from taskstream.broker.tail import Tail, read_to_end
 from taskstream.broker.topics import Topics
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
-from taskstream.core.envelope import Place, death_of
+from taskstream.core.envelope import Place, death_of, identity_of
 from taskstream.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -99,13 +99,17 @@ def _each(queues: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, str]]:
 
 
 def _dead_by_topic(settings: Settings, topic: str) -> Counter[str]:
-    """How many dead letters came from each topic."""
-    counts: Counter[str] = Counter()
-    for record in read_to_end(settings, topic, client_id="taskstream-queues"):
-        death = death_of(record.headers)
-        if death is not None:
-            counts[death.origin.rsplit("/", 2)[0]] += 1
-    return counts
+    """How many dead letters came from each topic.
+
+    A crash between a dead letter's acknowledgement and the commit leaves a second copy of it, which
+    has the same identity and is not counted.
+    """
+    origins = {
+        identity_of(record.headers): death.origin
+        for record in read_to_end(settings, topic, client_id="taskstream-queues")
+        if (death := death_of(record.headers)) is not None
+    }
+    return Counter(origin.rsplit("/", 2)[0] for origin in origins.values())
 
 
 def _oldest(

@@ -253,6 +253,19 @@ def bury(headers: Iterable[Header], death: Death, trace: Iterable[Header]) -> li
     return [*kept, *_death_headers(death), *trace]
 
 
+def identity_of(headers: Iterable[Header]) -> tuple[bytes, bytes, bytes]:
+    """Which attempt of which task a record is of: id, run and attempt as they stand there.
+
+    A crash can leave a second copy of any hand-off. Both have the same identity, and count once.
+    """
+    values = dict(headers)
+    return (
+        values.get("ts-id") or b"",
+        values.get("ts-run") or b"0",
+        values.get("ts-attempt") or b"1",
+    )
+
+
 def death_of(headers: Iterable[Header]) -> Death | None:
     """Why a record is a dead letter, whatever else its headers hold; None where it is none."""
     return _death(

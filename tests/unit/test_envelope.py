@@ -10,6 +10,7 @@ from taskstream.core.envelope import (
     Header,
     Place,
     bury,
+    identity_of,
     name_task,
     peek,
     read,
@@ -124,3 +125,12 @@ def test_a_snooze_is_an_attempt_that_does_not_count() -> None:
     assert (snoozed.attempt, snoozed.counted_attempt) == (2, 1)
     assert (failed.attempt, failed.counted_attempt) == (3, 2)
     assert failed.lookup
+
+
+def test_a_copy_has_the_identity_of_its_original() -> None:
+    """Whatever else a second copy carries, and whether or not it can be read, it is counted with the first."""
+    letter = write(Envelope("add", id="a", run=1, attempt=2))
+    again = bury(letter, Death("Fatal", "why", "t/0/7", 1.0), [("traceparent", b"00-1")])
+    assert identity_of(again) == identity_of(letter) == (b"a", b"1", b"2")
+    assert identity_of([("ts-id", b"a"), ("ts-run", b"many")]) == (b"a", b"many", b"1")
+    assert identity_of([]) == (b"", b"0", b"1")
