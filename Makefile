@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 export PYTHONSAFEPATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long check fmt bench up down docs constraints wheel-test setup clean
+.PHONY: help demo test long check fmt bench faults up down docs constraints wheel-test setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ bench: $(READY) ## Run each script in benchmarks/ on the local servers; ONLY=nam
 	$(BIN)/taskstream up
 	@for script in benchmarks/$(or $(ONLY),*).py; do \
 		echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+faults: $(READY) ## Every fault in full length, then every mutation; writes docs/reliability.md; ARGS="--help"
+	$(BIN)/taskstream up --only kafka,cassandra
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m tests.support.faults $(ARGS)
 
 up: $(READY) ## Start Kafka, Cassandra and Jaeger on this machine; twice is harmless
 	$(BIN)/taskstream up
