@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taskstream.consumer.parent.autoscale import Range
-from taskstream.consumer.parent.loop import Parent, ParentOptions
+from taskstream.consumer.parent.loop import Parent
+from taskstream.consumer.parent.options import ParentOptions
 from taskstream.consumer.parent.staffing import UNLIMITED, Limits
 from taskstream.consumer.watch import Watchdog, dump_on_signal
 from taskstream.core.clock import SYSTEM_CLOCK, Clock

@@ -209,6 +209,10 @@ class Children:
     def __len__(self) -> int:
         return len(self._alive)
 
+    def held(self) -> Iterator[Entry]:
+        """Every task that one of them holds."""
+        return (entry for child in self for entry in child.held.values())
+
     def start(self, *, solo: bool = False) -> Child:
         """Starts one more child; it can be given tasks once it is ready."""
         ours, theirs = socket.socketpair()

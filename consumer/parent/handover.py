@@ -68,6 +68,11 @@ class Handover:
         now = self._clock.monotonic()
         self._revocations.append(_Revocation(event, now, now + self._fence.grace))
 
+    @property
+    def pending(self) -> bool:
+        """Whether any revocation waits for its answer."""
+        return bool(self._revocations)
+
     def turn(self, now: float, running: Collection[Entry], handing_off: set[Place]) -> list[Entry]:
         """Takes each revocation a step further.
 

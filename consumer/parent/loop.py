@@ -15,30 +15,18 @@ import itertools
 import math
 import selectors
 import socket
-import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
-from taskstream.broker.group import Assigned, Offsets
+from taskstream.broker.group import Assigned
 from taskstream.broker.records import Record
-from taskstream.broker.sender import Sender
-from taskstream.broker.topics import session_timeout
 from taskstream.consumer.parent import gauges, heartbeat, readiness
-from taskstream.consumer.parent.alarms import Alarms
-from taskstream.consumer.parent.autoscale import Range
-from taskstream.consumer.parent.breaker import Breakers
 from taskstream.consumer.parent.children import Child, Children
-from taskstream.consumer.parent.dispatch import Dispatch
-from taskstream.consumer.parent.fence import Fence
-from taskstream.consumer.parent.handoff import HandedOff, Handoff
-from taskstream.consumer.parent.handover import Handover
-from taskstream.consumer.parent.heartbeat import Heartbeat
-from taskstream.consumer.parent.holders import Holders, HoldersHeard
+from taskstream.consumer.parent.handoff import HandedOff
+from taskstream.consumer.parent.holders import HoldersHeard
 from taskstream.consumer.parent.intake import (
     Arrived,
     Committed,
-    Event,
     Intake,
     IntakeFailed,
     PartitionsAssigned,
@@ -46,12 +34,10 @@ from taskstream.consumer.parent.intake import (
     PartitionsRevoked,
 )
 from taskstream.consumer.parent.lanes import Entry
-from taskstream.consumer.parent.limits import without_shares
-from taskstream.consumer.parent.orders import Orders
+from taskstream.consumer.parent.options import ParentOptions
 from taskstream.consumer.parent.ownership import Ownership
-from taskstream.consumer.parent.settling import Settling
 from taskstream.consumer.parent.staff import Staff
-from taskstream.consumer.parent.staffing import UNLIMITED, Limits
+from taskstream.consumer.parent.work import Told, Work, open_work
 from taskstream.consumer.pipe import (
     Dropped,
     Failure,
@@ -69,14 +55,12 @@ from taskstream.consumer.verdict import Done
 from taskstream.consumer.watch import DUMP, Pace, dump_stacks
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.control import run_of
-from taskstream.core.envelope import HEADER_ROOM_BYTES, Place, peek
+from taskstream.core.envelope import Place, peek
 from taskstream.core.errors import ConfigError
-from taskstream.core.names import Names
 from taskstream.core.settings import Settings
-from taskstream.observability import logs, table, tracing
+from taskstream.observability import logs, table
 from taskstream.observability.metrics import Metrics
 from taskstream.schemas.control import Heard
-from taskstream.schemas.records import Records
 
 EMPTY_AFTER = 2.0
 """Seconds from the start on before `exit_when_empty` believes that there is nothing to do."""
@@ -102,75 +86,6 @@ CANCEL_GRACE = 5.0
 _log = logs.logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParentOptions:
-    """How a worker runs. Times are in seconds.
-
-    Args:
-        name: the worker's name, unique in the cluster.
-        queue_names: which queues it serves; empty means all of the app's.
-        priorities: which of their priorities; empty means all.
-        children: how many child processes run async and thread tasks; as many more are started
-            for process tasks once the first one comes.
-        autoscale: as many as the load asks for, within this range, instead of `children`.
-        concurrency: how many tasks one child runs at once.
-        limits: when a child is replaced.
-        reserved: how many of these only urgent tasks may be.
-        group: replaces the app's name in the consumer groups' names.
-        instance: the worker's name in its groups, for static membership; None for none.
-        drain: how long running tasks may go on after the first stop.
-        exit_when_empty: end once every partition of ours is read and finished.
-        child_command: arguments that a child is started with.
-    """
-
-    name: str
-    queue_names: tuple[str, ...] = ()
-    priorities: tuple[str, ...] = ()
-    children: int = 2
-    autoscale: Range | None = None
-    concurrency: int = 50
-    limits: Limits = UNLIMITED
-    reserved: int = 5
-    group: str | None = None
-    instance: str | None = None
-    drain: float = 30.0
-    exit_when_empty: bool = False
-    child_command: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What there is once the first child has told what the app is.
-
-    Args:
-        intakes: who reads, one for each priority of each queue.
-        dispatch: what waits to be given out.
-        settling: what follows a verdict.
-        handover: the partitions that are being given up.
-        holders: who goes on running what of our partitions.
-        fence: how long all this may go on without a word from Kafka.
-        breakers: which lanes are halted, because their tasks only die.
-        alarms: what is said of partitions.
-        orders: what people have ordered.
-        sender: the worker's producer.
-        heartbeat: tells others of this worker.
-        flush_traces: sends the spans that are left.
-    """
-
-    intakes: Sequence[Intake]
-    dispatch: Dispatch
-    settling: Settling
-    handover: Handover
-    holders: Holders
-    fence: Fence
-    breakers: Breakers
-    alarms: Alarms
-    orders: Orders
-    sender: Sender
-    heartbeat: Heartbeat
-    flush_traces: Callable[[], None]
-
-
 class Parent:
     """A worker's parent process. `run` belongs to one thread; `stop` and `scale` may be called from any.
 
@@ -182,7 +97,7 @@ class Parent:
     def __init__(self, options: ParentOptions, clock: Clock = SYSTEM_CLOCK) -> None:
         self._options = options
         self._clock = clock
-        self._mailbox: deque[Event | HandedOff | HoldersHeard | Heard] = deque()
+        self._mailbox: deque[Told] = deque()
         # A plain flag: a signal handler may find any lock held by the very thread it interrupts.
         self._woken = False
         self._wake_out, self._wake_in = socket.socketpair()
@@ -336,15 +251,18 @@ class Parent:
         self._end_stubborn(now)
         self._ownership.hold_full(work.intakes)
         self._ownership.commit(work.intakes, now)
-        self._cancel(work.handover.turn(now, list(self._held()), work.settling.places))
+        if work.handover.pending:
+            running = list(self._children.held())
+            self._cancel(work.handover.turn(now, running, work.settling.places))
         if now - work.heartbeat.silent_since > work.fence.stop_holding_after:
-            self._cancel(self._owed())
+            self._cancel(work.owed())
         self._beat(work, now)
         if now >= self._alarms_at:
             self._alarms_at = now + ALARMS_EVERY
             work.alarms.look(dict(self._ownership.items()), self._clock.now())
         if now >= self._heartbeat_at:
-            self._tell_workers(work.heartbeat, work.breakers)
+            self._heartbeat_at = now + heartbeat.EVERY
+            work.tell_workers()
             work.orders.keep(now)
 
     def _wait(self) -> float:
@@ -371,7 +289,7 @@ class Parent:
 
     def _idle(self) -> bool:
         """Whether nothing is with a child or on its way to Kafka."""
-        return not any(self._held()) and (self._work is None or self._work.settling.idle)
+        return not any(self._children.held()) and (self._work is None or self._work.settling.idle)
 
     def _empty(self) -> bool:
         """Whether every record of our partitions is finished."""
@@ -507,130 +425,26 @@ class Parent:
         )
         overdue = {lane for lane, age in ages.items() if age > work.fence.cancel_after}
         if overdue:
-            self._cancel([entry for entry in self._held() if entry.lane in overdue])
-
-    def _tell_workers(self, beats: Heartbeat, breakers: Breakers) -> int:
-        """Sends a heartbeat; returns when it was written, microseconds since 1970."""
-        self._heartbeat_at = self._clock.monotonic() + heartbeat.EVERY
-        return beats.beat(
-            self._held(), self._owed(), children=len(self._children), halted=breakers.halted
-        )
-
-    def _owed(self) -> list[Entry]:
-        """What runs here of partitions that are given up: their next owners wait for it."""
-        return [entry for entry in self._held() if self._ownership.startable(entry) is None]
-
-    def _held(self) -> Iterator[Entry]:
-        """Everything that a child holds."""
-        return (entry for child in self._children for entry in child.held.values())
+            self._cancel([entry for entry in self._children.held() if entry.lane in overdue])
 
     # Kafka
 
     def _open(self, hello: Hello) -> Work:
         """The first child has told what the app is: connect to Kafka."""
-        settings = Settings(**hello.settings)
-        self._patience = settings.stuck_after
-        names, records = Names(hello.app), Records()
-        served = list(_served(hello.queues, self._options))
-        fence = Fence(session_timeout(settings), heartbeat.EVERY)
-        self._ownership.commit_again, self._ownership.sure_for = (
-            fence.commit_again,
-            fence.stop_after,
-        )
-        flush_traces = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
-        sender = Sender(
-            settings, client_id=f"{self._options.name}-handoff", room_bytes=HEADER_ROOM_BYTES
-        )
-        intakes = [
-            Intake(
-                settings,
-                lane=f"{queue}.{priority}",
-                topic=names.tasks(queue, priority),
-                group=names.group(queue, priority, self._options.group),
-                client_id=f"{self._options.name}-{queue}.{priority}",
-                instance=self._options.instance,
-                tell=self._tell,
-                revoke_wait=fence.grace + fence.tell_within + 5.0,
-                clock=self._clock,
-            )
-            for queue, priority, _ in served
-        ]
-        breakers = Breakers(
-            [intake.lane for intake in intakes],
-            limit=settings.dead_limit,
-            share=settings.dead_share,
-            clock=self._clock,
-        )
-        orders = Orders(
-            settings, names, sender, self._tell,
-            records=records, worker=self._options.name, clock=self._clock,
-        )  # fmt: skip
-        dispatch = Dispatch(
-            {f"{queue}.{priority}": weight for queue, priority, weight in served},
-            {intake.lane: intake for intake in intakes},
+        work = open_work(
+            hello,
+            self._options,
             self._ownership,
             self._children,
-            # The mock broker's topics have four partitions whatever was asked for, and one worker.
-            tasks=without_shares(hello.tasks) if settings.embedded else hello.tasks,
-            breakers=breakers,
-            is_cancelled=orders.is_cancelled,
-            clock=self._clock,
-        )
-        settling = Settling(
-            self._ownership,
-            dispatch,
-            Handoff(sender, names, self._tell),
-            sender,
-            breakers=breakers,
-            on_final=orders.settle,
-            strict={name for name, facts in hello.tasks.items() if facts.strict_order},
+            tell=self._tell,
             metrics=self.metrics,
             clock=self._clock,
         )
-        beats = Heartbeat(
-            sender,
-            names,
-            records,
-            worker=self._options.name,
-            queues=tuple(dict.fromkeys(queue for queue, _, _ in served)),
-            clock=self._clock,
-        )
-        handover = Handover(
-            self._ownership,
-            beats,
-            lambda: self._tell_workers(beats, breakers),
-            fence,
-            metrics=self.metrics,
-            clock=self._clock,
-        )
-        holders = Holders(
-            settings, names, records, silence=fence.silence, tell=self._tell, clock=self._clock
-        )
-        gauges.of_lanes(self.metrics, self._ownership, intakes, dispatch, breakers)
-        orders.start()
-        for intake in intakes:
-            intake.start()
+        self._patience = work.patience
         self._opened_at = self._clock.monotonic()
-        _log.info(
-            "worker started", worker=self._options.name, app=hello.app,
-            lanes=",".join(intake.lane for intake in intakes),
-        )  # fmt: skip
-        return Work(
-            intakes,
-            dispatch,
-            settling,
-            handover,
-            holders,
-            fence,
-            breakers,
-            Alarms(settings.alarming_age),
-            orders,
-            sender,
-            beats,
-            flush_traces,
-        )
+        return work
 
-    def _react(self, work: Work, event: Event | HandedOff | HoldersHeard | Heard) -> None:
+    def _react(self, work: Work, event: Told) -> None:
         match event:
             case Heard():
                 before = work.orders.children
@@ -710,7 +524,7 @@ class Parent:
         gone = set(places)
         work.dispatch.drop(gone)
         self._ownership.forget(places)
-        self._cancel([entry for entry in self._held() if entry.place in gone])
+        self._cancel([entry for entry in self._children.held() if entry.place in gone])
 
     def _obey(self, work: Work, cancelled: Collection[str]) -> None:
         """Ends what runs of these; what waits of them is found when its turn comes, but need not wait."""
@@ -759,29 +573,11 @@ class Parent:
         for child in self._children:
             self._children.retire(child)
         if self._work is not None:
-            self._close_work(self._work)
+            self._work.close(CLOSE_WITHIN)
         self._end_children()
         self._selector.close()
         self._wake_in.close()
         self._wake_out.close()
-
-    def _close_work(self, work: Work) -> None:
-        # All at once: with Kafka away each of them waits out its deadlines, which would add up.
-        leaving = [
-            threading.Thread(
-                target=_leave, args=(intake, self._ownership.last_commits(intake)), daemon=True
-            )
-            for intake in work.intakes
-        ]
-        for thread in leaving:
-            thread.start()
-        for thread in leaving:
-            thread.join()
-        work.holders.close(CLOSE_WITHIN)
-        work.orders.close(CLOSE_WITHIN)
-        work.heartbeat.leave()
-        work.sender.close(CLOSE_WITHIN)
-        work.flush_traces()
 
     def _end_children(self) -> None:
         until = self._clock.monotonic() + CLOSE_WITHIN
@@ -797,7 +593,7 @@ class Parent:
 
     # Events from other threads
 
-    def _tell(self, event: Event | HandedOff | HoldersHeard | Heard) -> None:
+    def _tell(self, event: Told) -> None:
         self._mailbox.append(event)
         self._wake()
 
@@ -808,37 +604,6 @@ class Parent:
                 OSError
             ):  # full: it will wake; closed: there is nobody to wake
                 self._wake_out.send(b"x")
-
-
-def _leave(intake: Intake, offsets: Offsets) -> None:
-    failure = intake.close(offsets, CLOSE_WITHIN)
-    if failure is not None:
-        _log.warning("the last commit failed", topic=intake.topic, error=str(failure))
-
-
-def _served(
-    queues: Mapping[str, Mapping[str, int]], options: ParentOptions
-) -> Iterator[tuple[str, str, int]]:
-    """Which queues and priorities this worker serves, and their weights.
-
-    Raises:
-        ConfigError: an option names a queue or priority that the app doesn't have.
-    """
-    for name in options.queue_names:
-        if name not in queues:
-            raise ConfigError(f"--queues: the app has no queue {name!r}, only {', '.join(queues)}")
-    known = {priority for priorities in queues.values() for priority in priorities}
-    for name in options.priorities:
-        if name not in known:
-            raise ConfigError(
-                f"--priorities: no queue has priority {name!r}, only {', '.join(known)}"
-            )
-    for queue, priorities in queues.items():
-        if options.queue_names and queue not in options.queue_names:
-            continue
-        for priority, weight in priorities.items():
-            if not options.priorities or priority in options.priorities:
-                yield queue, priority, weight
 
 
 def _name_of(child: Child) -> str:

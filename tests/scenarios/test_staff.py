@@ -16,7 +16,8 @@ from tests.support.stage import ROOT, Stage, Worker
 from taskstream import Handle, State
 from taskstream.broker.group import Assigned
 from taskstream.consumer.parent.intake import Intake
-from taskstream.consumer.parent.loop import Parent, ParentOptions
+from taskstream.consumer.parent.loop import Parent
+from taskstream.consumer.parent.options import ParentOptions
 from taskstream.consumer.parent.ownership import Ownership
 
 

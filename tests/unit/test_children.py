@@ -20,7 +20,7 @@ PLACE = Place("shop.tasks.high", 0)
 def entry(number: int) -> Entry:
     """A task that a child holds."""
     record = Record(PLACE.topic, PLACE.partition, number, None, b"", (), 0.0)
-    return Entry(number, record, PLACE, 1, "tasks.high", lookup=False)
+    return Entry(number, record, PLACE, 1, "tasks.high", "charge", lookup=False)
 
 
 @pytest.fixture
@@ -31,7 +31,14 @@ def child() -> Iterator[Child]:
     os.close(descriptor)
     nothing = cast("Any", None)
     child = Child(
-        1, process=nothing, link=nothing, solo=False, depth=Depth(4), begun=begun, used=0.0
+        1,
+        process=nothing,
+        link=nothing,
+        solo=False,
+        depth=Depth(4),
+        begun=begun,
+        used=0.0,
+        reserved=0,
     )
     child.ready = True
     child.held = {number: entry(number) for number in (1, 2, 3)}
