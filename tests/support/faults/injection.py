@@ -31,6 +31,10 @@ def install() -> None:
         from tests.support.faults.mutations import MUTATIONS
 
         patches += MUTATIONS[mutation].patches
+    # Nothing that is imported above may load the product: it would keep its unpatched functions.
+    late = [name for name, _ in patches if name in sys.modules]
+    if late:
+        raise ImportError(f"{', '.join(late)}: loaded before they could be patched")
     sys.meta_path.insert(0, _Patching(patches))
 
 

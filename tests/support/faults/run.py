@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.faults.catalogue import FAULTS
+from tests.support.faults.mutations import MUTATIONS
 from tests.support.faults.oracle import Verdict, judge
 from tests.support.faults.scene import Publisher, stage
-from tests.support.faults.workload import tasks
+from tests.support.faults.workload import USUAL, tasks
 from tests.support.servers import Servers
 
 BROKEN_RECORDS = 5
@@ -68,6 +69,7 @@ def run(order: Order, servers: Servers) -> Report:
         AssertionError: the fault could not be brought about, so that nothing was tried.
     """
     fault = FAULTS[order.fault]
+    mix = (order.mutation and MUTATIONS[order.mutation].mix) or USUAL
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="taskstream-faults-") as directory,
@@ -85,7 +87,7 @@ def run(order: Order, servers: Servers) -> Report:
         scene.warm_up()
         publisher = Publisher(
             scene,
-            tasks(order.seed, order.tasks, poison=fault.poison),
+            tasks(order.seed, order.tasks, mix, poison=fault.poison),
             count=order.tasks,
             seconds=fault.seconds[order.long],
             broken=BROKEN_RECORDS if fault.poison else 0,
@@ -96,7 +98,7 @@ def run(order: Order, servers: Servers) -> Report:
         expected = publisher.expected()
         scene.mend()
         lost = scene.wait_until_final(list(expected), order.patience)
-        left = scene.wait_until_committed(0.0 if lost else 15.0)
+        left = scene.wait_until_committed(0.0 if lost else 30.0)
         exits = scene.crew.stop()
         verdict = judge(scene.facts(expected, exits, left))
         return Report(

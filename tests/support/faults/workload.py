@@ -72,12 +72,15 @@ class Planned:
         return self.number + 1
 
 
-def tasks(seed: int, count: int, *, poison: bool = False) -> Iterator[Planned]:
+def tasks(
+    seed: int, count: int, mix: Mapping[str, int] = USUAL, *, poison: bool = False
+) -> Iterator[Planned]:
     """The tasks of a run, in the order of their publish, without an end.
 
     Args:
         seed: the same seed gives the same tasks.
         count: how many there are at least.
+        mix: weights by kind.
         poison: whether `POISON` is strewn among those.
     """
     chance = random.Random(seed)
@@ -89,7 +92,7 @@ def tasks(seed: int, count: int, *, poison: bool = False) -> Iterator[Planned]:
         )
     )
     for number in itertools.count():
-        kind = chance.choices(list(USUAL), list(USUAL.values()))[0]
+        kind = chance.choices(list(mix), list(mix.values()))[0]
         yield _planned(number, kinds.get(number, kind), chance)
 
 
