@@ -8,6 +8,8 @@ client that are easy to get wrong:
   passed it, the listener is told, and nothing is skipped or repeated in silence.
 - After `revoked` or `lost` no record of that partition comes out of `take`.
 - Pausing acts on edges: resuming a partition that is not paused has been seen to rewind it.
+- Inside a callback only those methods of the client may be called that don't let Python go on with a
+  state of their own: `list_topics` there was measured to abort the process at the next callback.
 - The client lets one thread in at a time: a commit from another one was measured to wait until
   `poll` came back (1.7 s of a poll of 2 s), and one that `revoked` waits for, for ever. So other
   threads leave their commits here, and `take` sends them; those of a partition that has gone
@@ -159,6 +161,7 @@ class GroupConsumer:
                     known.partitions(topic)
         self._joining = Joining(settings, group=group, clock=clock)
         self._joined = False
+        self._counts: dict[str, int] = {}
         # Wrong options must show here, so there is a client before its protocol is known.
         self._consumer = self._connect()
 
@@ -309,6 +312,12 @@ class GroupConsumer:
             return False
         if self._joining.protocol != before:
             self._connect_again()
+        try:
+            self._counts = {topic: self._count(topic) for topic in self.topics}
+        except KafkaException as error:
+            failure = broker_error(error, f"counting partitions for group {self.group}")
+            self._tell(self._listener.failed, failure, False)
+            return False
         self._consumer.subscribe(
             list(self.topics),
             on_assign=self._on_assign,
@@ -317,6 +326,11 @@ class GroupConsumer:
         )
         self._joined = True
         return True
+
+    def _count(self, topic: str) -> int:
+        # Never from a callback: the client forgets there that it is inside one, and the next callback
+        # of the same `poll` aborts the process.
+        return len(self._consumer.list_topics(topic, timeout=5.0).topics[topic].partitions)
 
     def _connect_again(self) -> None:
         _run_with_deadline(self._consumer.close, 5.0)
@@ -510,8 +524,7 @@ class GroupConsumer:
         while True:
             try:
                 committed = self._consumer.committed(partitions, timeout=5.0)
-                counts = {topic: self._count(topic) for topic in {one.topic for one in partitions}}
-                return [self._assigned(one, counts[one.topic]) for one in committed]
+                return [self._assigned(partition) for partition in committed]
             except KafkaException as error:
                 failure = broker_error(error, f"looking up offsets of group {self.group}")
                 transient = isinstance(failure, TimedOut | NotReady)
@@ -519,10 +532,7 @@ class GroupConsumer:
                     raise failure from error
                 time.sleep(_LOOK_AGAIN)
 
-    def _count(self, topic: str) -> int:
-        return len(self._consumer.list_topics(topic, timeout=5.0).topics[topic].partitions)
-
-    def _assigned(self, partition: "TopicPartition", count: int) -> Assigned:
+    def _assigned(self, partition: "TopicPartition") -> Assigned:
         if partition.error is not None:
             raise KafkaException(partition.error)
         low, high = self._consumer.get_watermark_offsets(partition, timeout=5.0)
@@ -532,7 +542,7 @@ class GroupConsumer:
             partition.metadata or "",
             low,
             high,
-            count,
+            max(self._counts.get(partition.topic, 0), partition.partition + 1),
         )
 
     def _commit_blocking(self, offsets: Offsets) -> BrokerError | None:

@@ -55,7 +55,9 @@ def test_a_member_starts_where_its_group_committed(broker: Broker) -> None:
 
     assert [record.offset for record in second.records] == [3, 4]
     (assigned,) = [one for one in second.heard.assignments if one.place == place]
-    assert assigned == Assigned(place, 3, "what is finished above it", low=0, high=5)
+    assert assigned == Assigned(
+        place, 3, "what is finished above it", low=0, high=5, count=PARTITIONS
+    )
 
 
 def test_a_commit_is_answered_in_take(broker: Broker) -> None:
