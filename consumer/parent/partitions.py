@@ -91,7 +91,8 @@ class Partition:
             fence=fence,
             tracker=Tracker.resume(progress),
             inherited=progress.horizon,
-            suspected=start if progress.in_order else progress.horizon,
+            # What was appended since can't have been running when an earlier owner died.
+            suspected=start if progress.in_order else min(progress.horizon, assigned.high),
             end=assigned.high,
             held={one.offset: one for one in progress.held},
             given_to=start,

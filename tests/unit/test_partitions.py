@@ -143,3 +143,11 @@ def test_an_id_that_comes_twice_is_known() -> None:
     for number in range(REMEMBERED):
         assert not partition.has_met(str(number).encode())
     assert not partition.has_met(b"a")
+
+
+def test_what_came_after_a_death_is_no_suspect() -> None:
+    """An owner that died may have run what lay within its horizon, if it was there at all."""
+    died = begin(committed=100, metadata=encode(Progress(100, 100, (), 4100)), high=150)
+    assert (died.inherited, died.suspected) == (4100, 150)
+    stopped = begin(metadata=encode(Progress(100, 100, (), 150, in_order=True)))
+    assert (stopped.inherited, stopped.suspected) == (150, 100)
