@@ -1,7 +1,7 @@
 """Which task goes next, without any Kafka.
 
-Broken on purpose once, and seen to fail: a round that leaves out what a lane has left of its weight
-when the limit ends its turn; `push_again` at the end of the lane; `drop` that keeps the locks.
+Broken on purpose once, and seen to fail: a round that begins anew with each `take`; `drop` that keeps
+the locks.
 """
 
 from collections import Counter

@@ -223,6 +223,19 @@ def test_a_group_keeps_a_limit_while_partitions_move(
         assert most_in_any(1.0, (at for at, _ in starts)) <= limit
 
 
+def test_nobody_overtakes_who_waits() -> None:
+    """A slot that gets free is for who has waited, though a fresh task is tried first."""
+    worker = Worker(facts([Concurrency(1, "worker")]), count())
+    first, second = worker.arrive(0), worker.arrive(0)
+    assert worker.turn(1.0) == [first]
+    worker.end(first)
+    fresh = worker.arrive(0)
+    assert not worker.limits.admit(worker.ready.pop(), 1.0)
+    assert worker.turn(1.0) == [second]
+    worker.end(second)
+    assert worker.turn(1.0) == [fresh]
+
+
 def test_a_waiting_key_holds_up_no_other() -> None:
     """A key that has used its rate up waits aside; others pass, and it comes when it is due."""
     worker = Worker(facts(rates=[Rate(1, 10.0, "key")]), count())
