@@ -107,11 +107,13 @@ def now_and_then(topics: Topics) -> dict[str, float]:
 
 def both_waiting(topics: Topics) -> dict[str, float]:
     """Publishes as many high tasks as are low ones left, and looks at the shares of what gets done."""
-    left = LOW - done(topics, "low")
-    count = min(left, 20_000)
-    before = done(topics, "low"), done(topics, "high")
+    count = min(LOW - done(topics, "low"), 20_000)
     urgent.publish_many({"n": n, "published": time.time()} for n in range(count))
-    while done(topics, "high") - before[1] < count // 2 and done(topics, "low") < LOW:
+    before = (
+        done(topics, "low"),
+        done(topics, "high"),
+    )  # what was done while these came is not shared
+    while done(topics, "high") - before[1] < count // 3 and done(topics, "low") < LOW:
         time.sleep(0.05)
     low, high = done(topics, "low") - before[0], done(topics, "high") - before[1]
     return {"high_done_while_both_wait": high, "low_done_while_both_wait": low}

@@ -14,11 +14,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 
 from taskstream.app.app import App
 from taskstream.app.loader import load
 from taskstream.consumer.begun import Begun
+from taskstream.consumer.child.inbox import Inbox
 from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.service import Service
 from taskstream.consumer.child.vitals import Vitals
@@ -26,7 +26,6 @@ from taskstream.consumer.pipe import (
     Beat,
     Cancel,
     Failure,
-    Frame,
     Hello,
     Stop,
     TaskFacts,
@@ -62,12 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         link.send(pack_hello(_hello(app)))
     except OSError:
         os._exit(1)  # the parent has gone already
-    frames: SimpleQueue[Frame] = SimpleQueue()
+    inbox = Inbox()
     vitals = Vitals(link, service, SYSTEM_CLOCK)
     vitals.start()
     for name, work in (
-        ("link", partial(_read, link, frames, service, vitals)),
-        ("prepare", partial(_prepare, frames, service)),
+        ("link", partial(_read, link, inbox, service, vitals)),
+        ("prepare", partial(_prepare, inbox, service)),
     ):
         threading.Thread(target=work, name=f"taskstream-{name}", daemon=True).start()
     service.main.work()
@@ -132,7 +131,7 @@ def _hello(app: App) -> Hello:
     )
 
 
-def _read(link: Link, frames: "SimpleQueue[Frame]", service: Service, vitals: Vitals) -> None:
+def _read(link: Link, inbox: Inbox, service: Service, vitals: Vitals) -> None:
     """Never blocks, so that the parent's end ends us at once, whatever else is going on."""
     for frame in link.frames():
         if isinstance(frame, Beat):
@@ -141,14 +140,14 @@ def _read(link: Link, frames: "SimpleQueue[Frame]", service: Service, vitals: Vi
         if isinstance(frame, Cancel):
             # Now, for preparing may wait for a store; and in its turn, for what waits to be prepared.
             service.cancel(frame.numbers, record=frame.record)
-        frames.put(frame)
+        inbox.put(frame)
     os._exit(1)
 
 
-def _prepare(frames: "SimpleQueue[Frame]", service: Service) -> None:
+def _prepare(inbox: Inbox, service: Service) -> None:
     try:
         while True:
-            frame = frames.get()
+            frame = inbox.get()
             if isinstance(frame, Stop):
                 service.main.stop()
             elif isinstance(frame, Cancel):

@@ -356,8 +356,11 @@ class Dispatch:
                 )
             )
         self._free_room(entries)
-        if given:
-            self._children.send(child, pack_given(given))
+        # In frames of their own, for a child comes to urgent ones first, and prepares a frame as a whole.
+        for urgent in (True, False):
+            part = [one for one in given if (one.turn is Turn.URGENT) is urgent]
+            if part:
+                self._children.send(child, pack_given(part))
 
     def _turn(self, entry: Entry) -> Turn:
         if not self._lanes.urgent or self._lanes.is_urgent(entry):
