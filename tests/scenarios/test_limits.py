@@ -1,7 +1,8 @@
 """Limits and reserved slots on real servers: what people rely on when the other side can't take more.
 
-Broken on purpose once, and seen to fail: `Limits.admit` that always admits; a child whose common tasks
-may take reserved slots.
+Broken on purpose once, and seen to fail: limits that admit whatever comes; a parent that gives the room of
+the reserved slots to all. (A child that gives them to all passes here, as the parent fills none of
+them: `tests/unit/test_line.py` sees it.)
 """
 
 from collections import Counter
