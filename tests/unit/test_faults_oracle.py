@@ -196,3 +196,17 @@ def test_a_retry_is_early_before_the_due_time_of_its_row() -> None:
         rows=[row(state=State.RETRYING), row(attempt=2, started=19.0)],
     )
     assert judge(facts).broken == {"fired early": 1}
+
+
+def test_a_task_that_the_faults_hit_three_times_may_be_convicted() -> None:
+    """Nobody can tell it from one that kills its process; hit less often, its death is a wrong end."""
+    lost = row(state=State.DEAD, value=None, error_type="WorkerLost")
+    starts = [start(pid=pid, at=10.0 + pid) for pid in (1, 2, 3)]
+    strikes = [
+        Strike("child killed", 10.5 + pid, 10.5 + pid, frozenset([pid])) for pid in (1, 2, 3)
+    ]
+    writes = [stored(pid=4, state="dead", started=None, at=20.0)]
+    facts = history(starts, [lost], writes, letters={("a", 0, 1): 1}, strikes=strikes)
+    assert not judge(facts).findings
+    assert judge(facts).convicted == 1
+    assert judge(replace(facts, strikes=strikes[:2])).broken == {"wrong end": 1}

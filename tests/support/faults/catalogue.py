@@ -6,7 +6,7 @@ the short form, the second for the long one.
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -54,19 +54,14 @@ def kill_workers(scene: Scene) -> None:
     """Every 2 s the oldest worker dies and another one takes its place."""
     for _ in range(20 if scene.long else 4):
         scene.pause(2.0)
-        scene.struck("worker killed", *scene.crew.kill(scene.crew.alive[0]))
-        scene.crew.start()
+        _kill_worker(scene)
 
 
 def kill_children(scene: Scene) -> None:
     """Every 2 s one child process of some worker dies."""
     for _ in range(25 if scene.long else 6):
         scene.pause(2.0)
-        pid = scene.crew.a_child(scene.chance)
-        if pid is not None:
-            with suppress(ProcessLookupError):
-                scene.struck("child killed", pid)
-                os.kill(pid, signal.SIGKILL)
+        _kill_child(scene)
 
 
 def freeze_workers(scene: Scene) -> None:
@@ -74,9 +69,7 @@ def freeze_workers(scene: Scene) -> None:
     whole = scene.chance.random() < 0.5
     for _ in range(4 if scene.long else 1):
         scene.pause(1.0)
-        with scene.crew.frozen(scene.crew.alive[0], whole=whole) as pids:
-            scene.struck("worker frozen", *pids)
-            scene.pause(scene.session + 3.0)
+        _freeze_worker(scene, whole=whole)
         whole = not whole
 
 
@@ -84,40 +77,31 @@ def restart_broker(scene: Scene) -> None:
     """Kafka is killed, stays away for some seconds, and comes back."""
     for _ in range(3 if scene.long else 1):
         scene.pause(3.0)
-        with scene.outage("broker killed"):
-            scene.server(Server.KAFKA).kill()
-            scene.pause(5.0 if scene.long else 2.0)
-            scene.server(Server.KAFKA).restart()
+        _restart(scene, Server.KAFKA, 5.0 if scene.long else 2.0)
 
 
 def freeze_broker(scene: Scene) -> None:
     """Kafka holds its connections and answers nothing, past every session time-out."""
     scene.pause(3.0)
-    with scene.outage("broker frozen"):
-        scene.server(Server.KAFKA).stop()
-        scene.pause(30.0 if scene.long else 13.0)
-        scene.server(Server.KAFKA).cont()
+    _freeze(scene, Server.KAFKA, 30.0 if scene.long else 13.0)
     scene.pause(2.0)
 
 
-def freeze_broker_shortly(scene: Scene) -> None:
+def fill_the_publisher(scene: Scene) -> None:
     """Kafka stands still for 5 s: the publisher's buffer fills, and what doesn't fit is refused."""
     for _ in range(3 if scene.long else 1):
         scene.pause(3.0)
-        with scene.outage("broker frozen"):
-            scene.server(Server.KAFKA).stop()
-            scene.pause(5.0)
-            scene.server(Server.KAFKA).cont()
+        _freeze(scene, Server.KAFKA, 5.0)
 
 
 def take_store_away(scene: Scene) -> None:
     """Cassandra dies in mid-batch and stays away; a worker dies meanwhile with what it could not record."""
     scene.pause(3.0)
+    busy = scene.busy()
     with scene.outage("Cassandra killed"):
         scene.server(Server.CASSANDRA).kill()
         scene.pause(3.0)
-        scene.struck("worker killed", *scene.crew.kill(scene.crew.alive[0]))
-        scene.crew.start()
+        _kill_worker(scene, busy)
         scene.pause(57.0 if scene.long else 4.0)
         scene.server(Server.CASSANDRA).restart()
 
@@ -168,6 +152,23 @@ def write_late(scene: Scene) -> None:
     scene.crew.write_held(held)
 
 
+def storm(scene: Scene) -> None:
+    """One fault after the other, by chance, before the last one is got over."""
+    faults: Sequence[Callable[[Scene], None]] = (
+        _kill_worker,
+        _kill_child,
+        partial(_freeze_worker, whole=True),
+        partial(_restart, server=Server.KAFKA, away=2.0),
+        partial(_freeze, server=Server.KAFKA, seconds=6.0),
+        partial(_restart, server=Server.CASSANDRA, away=2.0),
+        partial(_freeze, server=Server.CASSANDRA, seconds=6.0),
+    )
+    for strike in scene.chance.choices(faults, k=16 if scene.long else 4):
+        scene.pause(scene.chance.uniform(0.5, 3.0))
+        strike(scene)
+        scene.crew.keep(2)
+
+
 FAULTS: Mapping[str, Fault] = {
     "none": Fault("nothing is broken", nothing, (8.0, 20.0)),
     "workers killed": Fault(
@@ -200,7 +201,7 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "publisher full": Fault(
         "a publisher whose buffer is full, with Kafka frozen for some seconds",
-        freeze_broker_shortly,
+        fill_the_publisher,
         (12.0, 25.0),
         publisher={"publish_timeout": 2.0, "kafka": {"queue.buffering.max.messages": 100}},
     ),
@@ -215,6 +216,7 @@ FAULTS: Mapping[str, Fault] = {
     "late writes": Fault(
         "a dead worker's rows reach the store after its successor's", write_late, (12.0, 15.0)
     ),
+    "storm": Fault("one fault after the other, by chance", storm, (15.0, 60.0), workers=3),
 }
 """All of them."""
 
@@ -240,6 +242,39 @@ def lay(scene: Scene, point: str, what: str, timeout: float = 20.0) -> int:
         return int(struck[0].suffix[1:])
 
     return eventually(look, timeout=timeout, every=0.02)
+
+
+def _kill_worker(scene: Scene, member: Member | None = None) -> None:
+    scene.struck("worker killed", *scene.crew.kill(member or scene.crew.alive[0]))
+    scene.crew.start()
+
+
+def _kill_child(scene: Scene) -> None:
+    pid = scene.crew.a_child(scene.chance)
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            scene.struck("child killed", pid)
+            os.kill(pid, signal.SIGKILL)
+
+
+def _freeze_worker(scene: Scene, *, whole: bool) -> None:
+    with scene.crew.frozen(scene.busy(), whole=whole) as pids:
+        scene.struck("worker frozen", *pids)
+        scene.pause(scene.session + 3.0)
+
+
+def _restart(scene: Scene, server: Server, away: float) -> None:
+    with scene.outage(f"{server} killed"):
+        scene.server(server).kill()
+        scene.pause(away)
+        scene.server(server).restart()
+
+
+def _freeze(scene: Scene, server: Server, seconds: float) -> None:
+    with scene.outage(f"{server} frozen"):
+        scene.server(server).stop()
+        scene.pause(seconds)
+        scene.server(server).cont()
 
 
 def _processes(scene: Scene, pid: int) -> list[int]:

@@ -159,14 +159,17 @@ class Crew:
         )
 
     def stop(self, timeout: float = 60.0) -> list[int]:
-        """SIGTERM to all; returns the exit codes, None in place of one that had to be killed."""
-        for member in self.alive:
+        """SIGTERM to all that are there; returns the exit codes of all but those that we killed before.
+
+        One that does not end in time is killed, and -9 stands for it.
+        """
+        codes = [member.process.returncode for member in self.members if not member.alive]
+        codes = [code for code in codes if code != -signal.SIGKILL]
+        ending = self.alive
+        for member in ending:
             member.process.terminate()
         until = time.monotonic() + timeout
-        codes = []
-        for member in self.members:
-            if not member.alive:
-                continue
+        for member in ending:
             try:
                 codes.append(member.process.wait(max(0.1, until - time.monotonic())))
             except subprocess.TimeoutExpired:

@@ -146,6 +146,8 @@ def read(path: Path) -> Journal:
     if path.exists():
         with path.open(encoding="utf-8") as lines:
             for line in lines:
+                if not line.endswith("\n"):
+                    break  # it is being written at this moment
                 kind, *values = json.loads(line)
                 make, entries = kinds[kind]
                 entries.append(make(*values))

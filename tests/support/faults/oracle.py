@@ -7,11 +7,12 @@ notes its own start. So a run is judged by what happened, not by what a worker t
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from taskstream import State
+from taskstream.consumer.suspicion import LOST_FOR_GOOD
 from taskstream.producer.routing import partition_for
 from taskstream.results.row import Row, current
 from tests.support.faults.journal import Asked, Journal, Start, Stored
@@ -122,6 +123,8 @@ class Verdict:
         acknowledged: how many tasks Kafka has acknowledged.
         findings: what must not be; empty is good.
         twice: runs of an attempt beyond its first, by reason.
+        convicted: tasks that died as `WorkerLost` because the faults hit them three times or more:
+            nobody can tell that from a task that kills its process.
         letters_twice: dead letters beyond the first of an identity.
         recovery: seconds until the last task that a fault caught in mid-run was recorded; None
             where none was caught.
@@ -130,6 +133,7 @@ class Verdict:
     acknowledged: int
     findings: Sequence[Finding]
     twice: Mapping[str, int]
+    convicted: int
     letters_twice: int
     recovery: float | None
 
@@ -149,7 +153,8 @@ def judge(facts: Facts) -> Verdict:
     witness = _Witness.of(facts)
     findings: list[Finding] = []
     twice: Counter[str] = Counter()
-    findings += _ends(facts)
+    convicted = _convicted(facts, witness)
+    findings += _ends(facts, convicted)
     findings += _repeats(facts, witness, twice)
     findings += _orders(facts, witness)
     findings += _overlaps(facts, witness)
@@ -163,6 +168,7 @@ def judge(facts: Facts) -> Verdict:
         acknowledged=len(facts.expected),
         findings=findings,
         twice=twice,
+        convicted=len(convicted),
         letters_twice=sum(count - 1 for count in facts.letters.values()),
         recovery=_recovery(facts, witness),
     )
@@ -220,12 +226,28 @@ class _Witness:
         return sorted(firsts.values(), key=lambda start: start.at)
 
 
-def _ends(facts: Facts) -> Iterable[Finding]:
+def _convicted(facts: Facts, witness: _Witness) -> set[str]:
+    struck = {pid for strike in facts.strikes for pid in strike.pids or ()}
+    hit = Counter(
+        start.id for starts in witness.starts.values() for start in starts if start.pid in struck
+    )
+    return {
+        task_id
+        for task_id, count in hit.items()
+        if count >= LOST_FOR_GOOD
+        and (last := current(facts.rows.get(task_id, ()))) is not None
+        and last.error_type == "WorkerLost"
+    }
+
+
+def _ends(facts: Facts, convicted: Collection[str]) -> Iterable[Finding]:
     for task_id, one in facts.expected.items():
         rows = facts.rows.get(task_id, ())
         last = current(rows)
         if last is None or not last.state.final:
             yield Finding("lost", f"{_named(task_id, one)}: {_told(rows)}")
+            continue
+        if task_id in convicted:
             continue
         if last.state is not one.planned.state:
             yield Finding(

@@ -26,6 +26,8 @@ def cells(report: Report) -> list[str]:
     verdict, broken = report.verdict, report.verdict.broken
     others = {what: count for what, count in broken.items() if what not in _OF_A_COLUMN}
     twice = ", ".join(f"{count} {why}" for why, count in sorted(verdict.twice.items()) if count)
+    if verdict.convicted:
+        twice += f"; {verdict.convicted} struck three times: dead as `WorkerLost`"
     return [
         name(report),
         str(report.strikes),
@@ -59,7 +61,7 @@ def told(report: Report, most: int = 5) -> str:
         f"{name(report)}{f' with {order.mutation}' if order.mutation else ''}: seed {order.seed}, "
         f"{verdict.acknowledged:,} acknowledged, {report.refused} refused, {report.strikes} strikes, "
         f"{report.seconds:.0f} s, run twice {dict(verdict.twice)}, "
-        f"{verdict.letters_twice} second dead letters, recovery {verdict.recovery}, "
+        f"{verdict.convicted} convicted, {verdict.letters_twice} second dead letters, recovery {verdict.recovery}, "
         f"peak {report.peak_bytes / 2**20:.0f} MiB, broken {dict(verdict.broken)}"
     )
     lines = [head]

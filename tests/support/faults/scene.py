@@ -29,7 +29,7 @@ from taskstream.results.row import Row, current
 from tests.support.cql import drop_keyspace
 from tests.support.eventually import eventually
 from tests.support.faults import jobs, journal
-from tests.support.faults.crew import Crew
+from tests.support.faults.crew import Crew, Member
 from tests.support.faults.injection import MUTATION
 from tests.support.faults.oracle import Expected, Facts, Identity, Strike
 from tests.support.faults.workload import Planned
@@ -88,6 +88,22 @@ class Scene:
         began = time.time()
         yield
         self.strikes.append(Strike(what, began, time.time()))
+
+    def busy(self) -> Member:
+        """The worker that has started the most tasks in the last second: one that is worth a fault.
+
+        A worker that has just come, or has just been fenced, may own nothing yet.
+        """
+
+        def look() -> Member:
+            since = time.time() - 1.0
+            starts = journal.read(self.directory / "journal").starts
+            busiest = Counter(one.parent for one in starts if one.at > since).most_common(1)
+            members = [one for one in self.crew.alive if busiest and one.pid == busiest[0][0]]
+            assert members, "no worker has started a task in the last second"
+            return members[0]
+
+        return eventually(look, timeout=60, every=0.2)
 
     def server(self, server: Server) -> ServerHandle:
         """That server, to be broken; `mend` brings it back."""
