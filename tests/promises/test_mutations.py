@@ -10,9 +10,15 @@ from tests.support.faults.report import told
 from tests.support.faults.run import Order, run
 from tests.support.servers import Servers
 
+QUICK = ("commit before write", "plain commit", "consecutive integers", "due times ignored")
+"""Those that every test run goes through; `make long` and `make faults` go through all."""
+
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("mutation", MUTATIONS)
+@pytest.mark.parametrize(
+    "mutation",
+    [pytest.param(one, marks=() if one in QUICK else pytest.mark.long) for one in MUTATIONS],
+)
 def test_a_broken_promise_is_found(
     kafka: str, cassandra: str, servers: Servers, mutation: str
 ) -> None:
