@@ -281,7 +281,9 @@ class Dispatch:
                 if entry.held is not None:
                     self._held.append(entry)
                     self._park(entry)
-                elif self.runs_alone(entry) and not self._is_cancelled(entry.record):
+                elif (entry.alone or self.runs_alone(entry)) and not self._is_cancelled(
+                    entry.record
+                ):
                     entry.alone = True
                     self._queue_alone(entry)
                     self._park(entry)

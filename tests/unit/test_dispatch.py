@@ -1,0 +1,154 @@
+"""What waits and is given out: each task in one place at a time, and none in the wrong company."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from taskstream.broker.group import Assigned
+from taskstream.broker.offset_codec import encode
+from taskstream.broker.offsets import Held, Progress
+from taskstream.broker.records import Record
+from taskstream.consumer.parent.breaker import Breakers
+from taskstream.consumer.parent.dispatch import Dispatch
+from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.parent.ownership import Ownership
+from taskstream.consumer.pipe import TaskFacts
+from taskstream.consumer.suspicion import Suspicion
+from taskstream.core.clock import ManualClock
+from taskstream.core.envelope import Place
+from taskstream.core.limits import Rate
+from taskstream.observability.metrics import Metrics
+
+LANE = "tasks.normal"
+PLACE = Place(f"shop.{LANE}", 0)
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """As much of a child as dispatch asks for."""
+
+    solo: bool
+    capacity: int
+    held: dict[int, Entry] = field(default_factory=dict)
+    suspects: set[int] = field(default_factory=set)
+    reserved: int = 0
+
+    @property
+    def room(self) -> int:
+        return self.capacity - len(self.held)
+
+
+class World:
+    """One partition, one shared and one solo child."""
+
+    def __init__(self, task: TaskFacts) -> None:
+        self.clock = ManualClock()
+        self.shared, self.solo = Child(solo=False, capacity=4), Child(solo=True, capacity=1)
+        self.released: list[int] = []
+        self.ownership = Ownership(Metrics(), self.clock)
+        world = self
+
+        class Children:
+            def __iter__(self) -> Iterator[Child]:
+                return iter((world.shared, world.solo))
+
+            def send(self, _child: Child, _frame: bytes) -> None:
+                """The child's business."""
+
+        class Intake:
+            lane = LANE
+            group = "shop"
+
+            def release(self, records: int, _size_bytes: int) -> None:
+                world.released.append(records)
+
+        intake = cast("Any", Intake())
+        self.dispatch = Dispatch(
+            {LANE: 1},
+            {LANE: intake},
+            self.ownership,
+            cast("Any", Children()),
+            tasks={"charge": task},
+            breakers=Breakers([LANE], limit=100, share=0.5, clock=self.clock),
+            is_cancelled=lambda _record: False,
+            clock=self.clock,
+        )
+        self.ownership.assign(intake, [Assigned(PLACE, 0, encode(Progress.at(0)), 0, 100)])
+        self.dispatch.own(LANE, PLACE, 1)
+        partition = self.ownership.find(PLACE)
+        assert partition is not None
+        partition.reserved = 1000
+        self.partition = partition
+
+    def arrive(self, offset: int, key: bytes | None = None, held: Held | None = None) -> Entry:
+        record = Record(PLACE.topic, 0, offset, key, b"", (), 0.0)
+        entry = Entry(
+            offset, record, PLACE, self.partition.epoch, LANE, "charge", lookup=False, held=held
+        )
+        self.dispatch.arrive(entry, self.partition, 0.0)
+        return entry
+
+
+def facts(*rates: Rate) -> TaskFacts:
+    """A task with these limits."""
+    return TaskFacts("charge", "tasks", "async", False, (), rates)
+
+
+def test_a_suspect_that_waits_for_its_limit_goes_on_alone() -> None:
+    """A rate that holds it back must not bring it into company afterwards."""
+    world = World(facts(Rate(1, period=10.0)))
+    suspect = world.arrive(1)
+    world.clock.advance(20.0)
+    world.dispatch.give_out()
+    assert world.shared.held.pop(1) is suspect
+    suspect.alone = True
+    world.dispatch.come_back(suspect, Suspicion.SUSPECT)
+    world.dispatch.give_out()
+    assert not world.shared.held
+    assert not world.solo.held, "its rate holds it back"
+    world.clock.advance(20.0)
+    for _ in range(2):
+        world.dispatch.give_out()
+    assert not world.shared.held
+    assert list(world.solo.held) == [1]
+
+
+def test_a_held_task_keeps_its_key_until_its_holder_is_done() -> None:
+    """Neither it nor what is behind its key starts; others do."""
+    world = World(facts())
+    world.arrive(1, b"a", Held(1, "w1", 7))
+    world.arrive(2, b"a")
+    world.arrive(3, b"b")
+    world.dispatch.give_out()
+    assert list(world.shared.held) == [3]
+    world.dispatch.free_held(lambda _entry: True)
+    world.dispatch.give_out()
+    assert list(world.shared.held) == [3]
+    world.dispatch.free_held(lambda _entry: False)
+    world.dispatch.give_out()
+    assert list(world.shared.held) == [3, 1]
+
+
+def test_a_shut_lane_gives_nothing_out() -> None:
+    """Until Kafka answers for it again; nothing is lost meanwhile."""
+    world = World(facts())
+    world.dispatch.shut(frozenset({LANE}))
+    world.arrive(1)
+    world.dispatch.give_out()
+    assert not world.shared.held
+    world.dispatch.shut(frozenset())
+    world.dispatch.give_out()
+    assert list(world.shared.held) == [1]
+
+
+def test_what_is_dropped_gives_its_room_back_once() -> None:
+    """Wherever it waited: for its turn, for its key, for a holder."""
+    world = World(facts())
+    world.arrive(1, b"a", Held(1, "w1", 7))
+    for offset in range(2, 12):
+        world.arrive(offset, b"a" if offset % 2 else None)
+    world.dispatch.give_out()
+    world.dispatch.drop({PLACE})
+    assert sum(world.released) == 11
+    world.dispatch.drop({PLACE})
+    assert sum(world.released) == 11
