@@ -109,8 +109,9 @@ def take_store_away(scene: Scene) -> None:
 def scale(scene: Scene) -> None:
     """From one worker to six and back, every 3 s."""
     for _ in range(8 if scene.long else 2):
-        for _ in range(5):
-            scene.crew.start("--no-scheduler", children=1)
+        more = [scene.crew.start("--no-scheduler", children=1) for _ in range(5)]
+        # On a loaded machine it takes a while until there are six.
+        eventually(partial(_all_began, more), timeout=60)
         scene.pause(3.0)
         for member in scene.crew.alive[1:]:
             member.process.terminate()
@@ -275,6 +276,10 @@ def _freeze(scene: Scene, server: Server, seconds: float) -> None:
         scene.server(server).stop()
         scene.pause(seconds)
         scene.server(server).cont()
+
+
+def _all_began(members: Sequence[Member]) -> bool:
+    return all(member.began for member in members)
 
 
 def _processes(scene: Scene, pid: int) -> list[int]:

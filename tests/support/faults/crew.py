@@ -44,6 +44,11 @@ class Member:
         return self.process.poll() is None
 
     @property
+    def began(self) -> bool:
+        """Whether it has got as far as its work."""
+        return "worker started" in self.log.read_text(errors="replace")
+
+    @property
     def tree(self) -> list[psutil.Process]:
         """The parent process, its children and its scheduler, as far as they are there."""
         with contextlib.suppress(psutil.Error):
@@ -159,21 +164,24 @@ class Crew:
         )
 
     def stop(self, timeout: float = 60.0) -> list[int]:
-        """SIGTERM to all that are there; returns the exit codes of all but those that we killed before.
+        """SIGTERM to all that are there; returns the exit codes of those that we have not killed.
 
         One that does not end in time is killed, and -9 stands for it.
         """
-        codes = [member.process.returncode for member in self.members if not member.alive]
-        codes = [code for code in codes if code != -signal.SIGKILL]
-        ending = self.alive
-        for member in ending:
+        killed = [member for member in self.members if not member.alive and _was_killed(member)]
+        for member in self.alive:
             member.process.terminate()
         until = time.monotonic() + timeout
-        for member in ending:
+        codes = []
+        for member in self.members:
+            if member in killed:
+                continue
             try:
-                codes.append(member.process.wait(max(0.1, until - time.monotonic())))
+                code = member.process.wait(max(0.1, until - time.monotonic()))
             except subprocess.TimeoutExpired:
-                codes.append(-signal.SIGKILL)
+                code = -signal.SIGKILL
+            # A SIGTERM before Python has come to our handlers ends it at once: it had nothing yet.
+            codes.append(0 if code == -signal.SIGTERM and not member.began else code)
         return codes
 
     @contextlib.contextmanager
@@ -216,6 +224,10 @@ class Crew:
                     if process.pid != member.pid:
                         self.watched.parents[process.pid] = member.pid
                 self.watched.peak_bytes = max(self.watched.peak_bytes, _peak_bytes(member.pid))
+
+
+def _was_killed(member: Member) -> bool:
+    return member.process.returncode == -signal.SIGKILL
 
 
 def _runs_tasks(process: psutil.Process) -> bool:
