@@ -31,6 +31,7 @@ from taskstream.broker.failures import (
     NotReady,
     OffsetLost,
     TimedOut,
+    UnknownTopic,
     broker_error,
     root_name,
 )
@@ -527,7 +528,8 @@ class GroupConsumer:
                 return [self._assigned(partition) for partition in committed]
             except KafkaException as error:
                 failure = broker_error(error, f"looking up offsets of group {self.group}")
-                transient = isinstance(failure, TimedOut | NotReady)
+                # The group gives away only what exists: unknown is what a broker that was away says.
+                transient = isinstance(failure, TimedOut | NotReady | UnknownTopic)
                 if not transient or self._clock.monotonic() > give_up_at:
                     raise failure from error
                 time.sleep(_LOOK_AGAIN)

@@ -73,6 +73,8 @@ class Waiting:
         home: where it goes in the end; None where its headers can't be read.
         due: not to be run before.
         cancelled: whether it goes home at once, to be recorded as cancelled.
+        homeless: since when Kafka has known no such topic or partition as its next stop; 0 where it
+            has not said so.
         refused: why it can't be moved on, and goes to the dead letters instead; empty where it can.
     """
 
@@ -83,6 +85,7 @@ class Waiting:
     home: Place | None = field(default=None, compare=False)
     due: float = field(default=0.0, compare=False)
     cancelled: bool = field(default=False, compare=False)
+    homeless: float = field(default=0.0, compare=False)
     refused: str = field(default="", compare=False)
 
 

@@ -42,6 +42,9 @@ COMMIT_EVERY = 0.25
 POLL = 0.1
 """The longest wait for the first record, in seconds: what a stop waits for at most."""
 
+HOMELESS_PATIENCE = 600.0
+"""Seconds for which Kafka may not know where a task is to go, before it goes to the dead letters."""
+
 SEND_AGAIN = 1.0
 """Seconds before a move that Kafka did not take is tried again."""
 
@@ -232,16 +235,25 @@ class Scheduler:
                     source=record.source,
                     error=str(moved.error),
                 )
-                if isinstance(moved.error, (RecordTooLarge, UnknownTopic)):
-                    # Trying the same again would not help.
-                    waiting = replace(waiting, refused=str(moved.error))
-                self._again.append((self._clock.monotonic() + SEND_AGAIN, waiting))
+                again = self._weighed(waiting, moved.error)
+                self._again.append((self._clock.monotonic() + SEND_AGAIN, again))
                 continue
             fault_point(AFTER_MOVE)
             partition = self._partitions.get(Place(record.topic, record.partition))
             if partition is not None and partition.epoch == waiting.epoch:
                 partition.tracker.finish(record.offset)
                 partition.size_bytes -= record.size_bytes
+
+    def _weighed(self, waiting: Waiting, error: BrokerError) -> Waiting:
+        """What to try next after a move that Kafka did not take: the same again, or the dead letters."""
+        homeless = waiting.homeless or self._clock.now()
+        # A broker that comes back from an outage may say for some seconds that it knows no topic.
+        hopeless = isinstance(error, UnknownTopic) and (
+            self._clock.now() - homeless >= HOMELESS_PATIENCE
+        )
+        if hopeless or isinstance(error, RecordTooLarge):
+            return replace(waiting, refused=str(error))
+        return replace(waiting, homeless=homeless if isinstance(error, UnknownTopic) else 0.0)
 
     def _send_again(self) -> None:
         now = self._clock.monotonic()

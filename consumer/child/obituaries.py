@@ -12,13 +12,16 @@ from taskstream.app.definition import DEAD_ARGUMENTS
 from taskstream.broker.failures import UnknownTopic
 from taskstream.consumer.child.attempt import Attempt
 from taskstream.consumer.verdict import Dead
-from taskstream.core.errors import BrokerError, PublishTimeout
+from taskstream.core.errors import BrokerError, PublishError, PublishTimeout, TooLarge
 from taskstream.core.ids import derived_id, is_uuid7, time_of
 from taskstream.observability import logs
 from taskstream.results.row import Row
 
 AGAIN_AFTER = 1.0
 """Seconds before a publish that Kafka did not answer is tried again."""
+
+UNKNOWN_PATIENCE = 60.0
+"""Seconds for which Kafka may not know the on_dead task's topic, before it is given up."""
 
 Recorded = list[tuple[Attempt, Row]]
 
@@ -55,13 +58,19 @@ class Obituaries:
     def _work(self) -> None:
         while True:
             attempt, row = self._queue.get()
-            while not _published(attempt):
+            give_up_at = time.monotonic() + UNKNOWN_PATIENCE
+            while not _published(attempt, patient=time.monotonic() < give_up_at):
                 time.sleep(AGAIN_AFTER)
             self._report([(attempt, row)])
 
 
-def _published(attempt: Attempt) -> bool:
-    """Publishes one; False where Kafka did not answer and the same must be tried again."""
+def _published(attempt: Attempt, *, patient: bool) -> bool:
+    """Publishes one; False where the same must be tried again.
+
+    Args:
+        attempt: the one that died.
+        patient: whether a topic that Kafka does not know may still appear.
+    """
     envelope, verdict, task = attempt.envelope, attempt.verdict, attempt.task
     assert isinstance(verdict, Dead)
     assert task is not None
@@ -82,14 +91,28 @@ def _published(attempt: Attempt) -> bool:
         else:
             with attempt.span.activate():
                 task.on_dead.options(id=own_id).publish(**arguments)
-    except (PublishTimeout, BrokerError) as error:
-        if isinstance(error, UnknownTopic):
+    except Exception as error:  # noqa: BLE001 - a before_publish hook may raise anything
+        if not worth_repeating(error, patient=patient):
             return _given_up(attempt, error)
         _log.warning("an on_dead task waits for Kafka", task=task.on_dead.name, error=str(error))
         return False
-    except Exception as error:  # noqa: BLE001 - a before_publish hook may raise anything
-        return _given_up(attempt, error)
     return True
+
+
+def worth_repeating(error: Exception, *, patient: bool) -> bool:
+    """Whether Kafka may take tomorrow what it did not take today.
+
+    Args:
+        error: what publishing raised.
+        patient: as in `_published`.
+    """
+    cause = error.__cause__ if isinstance(error, PublishError) else error
+    if isinstance(error, TooLarge):
+        return False
+    if isinstance(cause, UnknownTopic):
+        # A broker that comes back from an outage may say for some seconds that it knows no topic.
+        return patient
+    return isinstance(error, PublishTimeout) or isinstance(cause, BrokerError)
 
 
 def _given_up(attempt: Attempt, error: Exception) -> bool:

@@ -3,8 +3,10 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from tests.support.brokers import PARTITIONS, Broker, fresh
 from tests.support.listening import Heard, Member
 
@@ -235,6 +237,35 @@ def test_of_two_members_with_one_name_one_ends(
 
     assert [fatal for _, fatal in ending.heard.failures] == [True]
     assert staying.heard.losses == []
+
+
+def test_a_partition_that_the_broker_does_not_know_yet_is_asked_for_again(broker: Broker) -> None:
+    """As one that comes back from an outage may say: no reason to end, for the group gave it away."""
+    broker.send([(b"k", b"v")], partition=2)
+    with Member(broker) as member:
+        forgetful = _Forgetful(member.consumer._consumer)
+        member.consumer._consumer = forgetful
+        member.until(lambda: len(member.records) == 1)
+
+    assert forgetful.times == 0
+    assert member.heard.failures == []
+
+
+class _Forgetful:
+    """A client whose broker has forgotten its partitions the first three times it is asked."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.times = 3
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def get_watermark_offsets(self, *place: Any, **how: Any) -> Any:
+        if self.times and "timeout" in how:
+            self.times -= 1
+            raise KafkaException(KafkaError(KafkaError._UNKNOWN_PARTITION))
+        return self._client.get_watermark_offsets(*place, **how)
 
 
 def _shared(broker: Broker, *members: Member) -> bool:

@@ -12,8 +12,13 @@ from tests.support.servers import Servers
 from tests.support.stage import Stage
 
 from taskstream import State
+from taskstream.broker.sender import Sender, unheard
+from taskstream.broker.tail import read_to_end
+from taskstream.broker.topics import Topics, TopicSpec
 from taskstream.consumer.parent.children import DEPTH_TASKS
 from taskstream.consumer.parent.intake import ROOM_RECORDS
+from taskstream.core.envelope import Envelope, Place, write
+from taskstream.core.ids import new_id
 from taskstream.infra.catalogue import Server
 
 TASKS = 5_000
@@ -85,3 +90,21 @@ def test_a_worker_ends_in_time_without_kafka(stage: Stage, servers: Servers) -> 
     assert "the last commit failed" in worker.log.read_text()
     stage.worker()
     assert stage.task("add").publish(2).result(timeout=60) == 3
+
+
+def test_a_task_waits_for_a_home_that_kafka_does_not_know_yet(stage: Stage) -> None:
+    """As a broker may say that comes back from an outage: moved once it is there, and not buried."""
+    home = f"{stage.app.name}.later.normal"
+    waiting = Envelope("add", id=new_id(), home=Place(home, 0), due=1.0)
+    sender = Sender(stage.app.settings, client_id="an-earlier-mover")
+    sender.send(
+        stage.app.names.delay(0.0), b"value", key=b"key", headers=write(waiting), on_done=unheard
+    )
+    assert sender.close(10.0) == 0
+    worker = stage.worker()
+    eventually(lambda: "Kafka did not take a move" in worker.log.read_text(), timeout=60)
+    with Topics(stage.app.settings) as topics:
+        topics.create([TopicSpec(home, 1)])
+    (moved,) = eventually(lambda: read_to_end(stage.app.settings, home), timeout=60)
+    assert (moved.key, moved.value) == (b"key", b"value")
+    assert stage.dead_letters() == []
