@@ -118,7 +118,7 @@ def test_a_stop_in_order_is_no_strike(stage: Stage) -> None:
 def test_what_a_dead_child_had_not_begun_is_no_suspect(stage: Stage) -> None:
     """Only what ran at the kill gets a strike; what waited in the child's queue gets none."""
     gate = stage.directory / "gate"
-    worker = stage.worker("--children", "1", "--concurrency", "2")
+    worker = stage.worker("--children", "1", "--concurrency", "2", "--reserved", "0")
     # A child that has been quick is fed ahead.
     quick = stage.task("add").publish_many({"n": n} for n in range(1_000))
     stage.wait_for(quick, {State.SUCCEEDED: 1_000})
