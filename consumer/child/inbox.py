@@ -7,7 +7,7 @@ is kept, and the rest comes on whatever is urgent (`Line`); the word to stop com
 import threading
 
 from taskstream.consumer.child.line import Line
-from taskstream.consumer.pipe import Frame, Stop, Turn
+from taskstream.consumer.pipe import Cancel, Frame, Stop, Turn
 
 
 class Inbox:
@@ -25,8 +25,8 @@ class Inbox:
                 # What was sent before it may still wait here, and an end would leave it unprepared.
                 self._stop = frame
             else:
-                turn = _turn(frame)
-                self._line.push((frame, turn), turn)
+                for turn in _turns(frame):
+                    self._line.push((frame, turn), turn)
             self._changed.notify()
 
     def get(self) -> Frame:
@@ -42,7 +42,10 @@ class Inbox:
             return frame
 
 
-def _turn(frame: Frame) -> Turn:
-    # Tasks that are not urgent keep their order among the words that are about them.
+def _turns(frame: Frame) -> tuple[Turn, ...]:
+    if isinstance(frame, Cancel):
+        # Behind the tasks of either kind that came before it: it may be about any of them, finds none
+        # that is not prepared yet, and is not said again.
+        return (Turn.URGENT, Turn.COMMON)
     urgent = isinstance(frame, list) and bool(frame) and frame[0].turn is Turn.URGENT
-    return Turn.URGENT if urgent else Turn.COMMON
+    return (Turn.URGENT,) if urgent else (Turn.COMMON,)

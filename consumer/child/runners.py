@@ -47,7 +47,7 @@ class Running:
 
     Args:
         ended: takes the outcome of those that pass their hard limit.
-        stuck: called then: this process should be replaced.
+        stuck: called before that: this process should be replaced.
         begun: where those that have begun are noted for the parent.
         clock: the time.
     """
@@ -87,11 +87,14 @@ class Running:
 
     def end(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
         """Tells an outcome; False where the attempt had been given up before."""
-        # Taking it out is what decides, and is one step under the interpreter's lock.
-        if self._attempts.pop(attempt.given.number, None) is None:
+        if not self._take_out(attempt):
             return False
         self._ended(attempt, value, error)
         return True
+
+    def _take_out(self, attempt: Attempt) -> bool:
+        # This is what decides who has the word, and is one step under the interpreter's lock.
+        return self._attempts.pop(attempt.given.number, None) is not None
 
     def _watch(self) -> None:
         pause = threading.Event()
@@ -117,10 +120,10 @@ class Running:
         attempt.stop.set()
         # A thread can't be stopped from outside; the other two are being stopped, and get a moment.
         patience = 0.0 if task.runs == "thread" else STUBBORN
-        if now >= started + task.timeout + patience and self.end(
-            attempt, None, _timeout(task.timeout)
-        ):
+        if now >= started + task.timeout + patience and self._take_out(attempt):
+            # First: a verdict that overtook this would bring the next task here, behind a stuck one.
             self._stuck(attempt)
+            self._ended(attempt, None, _timeout(task.timeout))
 
 
 class AsyncRunner:

@@ -141,6 +141,10 @@ class Dispatch:
     def retry_here(self, entry: Entry, due: float) -> None:
         """Keeps a task that is to be tried again at `due`, seconds since 1970, and its key with it."""
         entry.lookup = True  # its row says which attempt comes next, here and with whoever is next
+        # The next attempt begins without what was against the last one, as it would elsewhere.
+        entry.suspicion, entry.alone = Suspicion.NONE, False
+        if self._is_cancelled(entry.record):
+            due = 0.0  # the word came between its verdict and this
         heapq.heappush(self._not_yet_due, (due, entry.number, entry))
 
     def release(self, entry: Entry) -> None:
@@ -341,7 +345,7 @@ class Dispatch:
             child.held[entry.number] = entry
             if entry.suspicion is not Suspicion.NONE:
                 child.suspects.add(entry.number)
-            entry.given_at = now
+            entry.given_at, entry.abandoned = now, False
             self._breakers.gave(entry)
             partition.given_to = max(partition.given_to, entry.record.offset + 1)
             given.append(

@@ -302,11 +302,13 @@ class Parent:
         if waited < (EMPTY_AFTER if everyone else UNASSIGNED_AFTER):
             return False
         ends = {place: end for intake in self._work.intakes for place, end in intake.ends().items()}
-        return all(
+        finished = all(
             partition.tracker.pending == 0
             and partition.tracker.position >= max(partition.end, ends.get(place, 0))
             for place, partition in partitions
         )
+        # What goes on over a rebalance would be killed, and run again by who waits for it.
+        return finished and all(entry.abandoned for entry in self._work.owed())
 
     # Children
 
@@ -388,7 +390,6 @@ class Parent:
 
     def _come_back(self, entry: Entry, suspicion: Suspicion) -> None:
         """What a child held and has not recorded, as far as anybody here knows."""
-        entry.abandoned = False
         if self._work is not None:
             self._work.dispatch.come_back(entry, suspicion)
         self._let_go(entry)
@@ -542,7 +543,7 @@ class Parent:
                 numbers = [entry.number for entry in found]
                 self._children.send(child, pack_cancel(numbers, record=True))
             self._cancelling += (
-                (until, child, one) for one in found if work.dispatch.runs_alone(one)
+                (until, child, one) for one in found if child.solo and work.dispatch.runs_alone(one)
             )
 
     def _end_stubborn(self, now: float) -> None:

@@ -115,16 +115,20 @@ class Ownership:
     ) -> dict[Place, tuple[int, str]]:
         """Forgets these partitions; returns what to commit for them.
 
+        One that has come back meanwhile stays: its intake waits no longer for the answer to the last
+        revocation, and has been assigned it anew.
+
         Args:
             places: which ones.
             held: what of them goes on running here.
         """
+        going = [
+            place for place in places if (one := self.find(place)) is not None and one.revoking
+        ]
         commits = {
-            place: self._partitions[place].last_commit(held.get(place, ()))
-            for place in places
-            if place in self._partitions
+            place: self._partitions[place].last_commit(held.get(place, ())) for place in going
         }
-        self.forget(places)
+        self.forget(going)
         return commits
 
     def forget(self, places: Iterable[Place]) -> None:

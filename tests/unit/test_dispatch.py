@@ -45,6 +45,7 @@ class World:
         self.clock = ManualClock()
         self.shared, self.solo = Child(solo=False, capacity=4), Child(solo=True, capacity=1)
         self.released: list[int] = []
+        self.cancelled = False
         self.ownership = Ownership(Metrics(), self.clock)
         world = self
 
@@ -70,7 +71,7 @@ class World:
             cast("Any", Children()),
             tasks={"charge": task},
             breakers=Breakers([LANE], limit=100, share=0.5, clock=self.clock),
-            is_cancelled=lambda _record: False,
+            is_cancelled=lambda _record: self.cancelled,
             clock=self.clock,
         )
         self.ownership.assign(intake, [Assigned(PLACE, 0, encode(Progress.at(0)), 0, 100)])
@@ -152,3 +153,32 @@ def test_what_is_dropped_gives_its_room_back_once() -> None:
     assert sum(world.released) == 11
     world.dispatch.drop({PLACE})
     assert sum(world.released) == 11
+
+
+def test_a_retry_that_keeps_its_key_begins_without_what_was_against_the_last_attempt() -> None:
+    """No strike for a death that was not its own, no child to itself, and it can be ended like any."""
+    world = World(facts())
+    entry = world.arrive(1, b"a")
+    world.dispatch.give_out()
+    entry.suspicion, entry.alone, entry.abandoned = Suspicion.CAUGHT, True, True
+    del world.shared.held[1]
+    world.dispatch.retry_here(entry, world.clock.now() + 5.0)
+    world.clock.advance(5.0)
+    world.dispatch.wake_due()
+    world.dispatch.give_out()
+    assert world.shared.held == {1: entry}
+    assert entry.suspicion is Suspicion.NONE
+    assert not entry.abandoned
+
+
+def test_a_retry_that_was_cancelled_before_it_began_to_wait_does_not_wait() -> None:
+    """The word came between the verdict and its being heard."""
+    world = World(facts())
+    entry = world.arrive(1, b"a")
+    world.dispatch.give_out()
+    del world.shared.held[1]
+    world.cancelled = True
+    world.dispatch.retry_here(entry, world.clock.now() + 3600.0)
+    world.dispatch.wake_due()
+    world.dispatch.give_out()
+    assert list(world.shared.held) == [1]

@@ -118,6 +118,18 @@ def test_what_outlives_it_is_told_of_before_it_is_held(world: World) -> None:
     assert world.held() == (Held(100, "w1", 7),)
 
 
+def test_a_partition_that_has_come_back_is_not_given_up_again(world: World) -> None:
+    """An intake that was halted waits no longer: the late answer is not about the new assignment."""
+    world.turn(world.entry)
+    intake = world.event.intake
+    world.ownership.assign(intake, [Assigned(PLACE, 100, encode(Progress.at(100)), 0, 101)])
+    world.clock.advance(FENCE.grace)
+    world.turn()
+    assert world.event.answered.is_set()
+    assert world.event.offsets == {}
+    assert world.ownership.find(PLACE) is not None
+
+
 def test_what_nobody_can_be_told_of_is_cancelled(world: World) -> None:
     """Kafka takes no heartbeat: nobody would wait for the task, so it must not go on."""
     world.clock.advance(FENCE.grace)

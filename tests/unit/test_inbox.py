@@ -1,5 +1,7 @@
 """In which order a child comes to what its parent has said."""
 
+import pytest
+
 from taskstream.broker.records import Record
 from taskstream.consumer.child.inbox import Inbox
 from taskstream.consumer.child.line import PATIENCE
@@ -23,10 +25,23 @@ def heard(*said: Frame) -> list[Frame]:
 
 
 def test_urgent_tasks_come_first_and_the_rest_in_order() -> None:
-    """A cancel stays behind the tasks that it is about."""
-    common: list[Frame] = [frame(1, Turn.SOON), frame(2, Turn.COMMON), Cancel((1, 2), record=True)]
+    """Order is kept within each kind."""
+    common: list[Frame] = [frame(1, Turn.SOON), frame(2, Turn.COMMON)]
     urgent = frame(3, Turn.URGENT)
     assert heard(*common, urgent) == [urgent, *common]
+
+
+@pytest.mark.parametrize("turn", Turn)
+def test_a_cancel_stays_behind_the_tasks_that_it_is_about(turn: Turn) -> None:
+    """Of either kind, also where the rest comes on in between: it finds only what was prepared."""
+    tasks: list[Frame] = [frame(number, turn) for number in range(9)]
+    cancel = Cancel((8,), record=False)
+    inbox = Inbox()
+    for one in (*tasks, cancel):
+        inbox.put(one)
+    inbox.put(Stop())
+    came = list(iter(inbox.get, Stop()))
+    assert cancel in came[came.index(tasks[8]) :]
 
 
 def test_the_rest_comes_on_whatever_is_urgent() -> None:

@@ -1,0 +1,50 @@
+"""When a worker is done: what the loop believes of itself."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from taskstream.broker.records import Record
+from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.parent.loop import UNASSIGNED_AFTER, Parent
+from taskstream.consumer.parent.options import ParentOptions
+from taskstream.core.clock import ManualClock
+from taskstream.core.envelope import Place
+
+PLACE = Place("shop.tasks.high", 0)
+
+
+@pytest.fixture
+def owed() -> list[Entry]:
+    """What runs here of partitions that were given up: one task."""
+    record = Record(PLACE.topic, PLACE.partition, 100, None, b"", (), 0.0)
+    return [Entry(1, record, PLACE, 1, "tasks.high", "charge", lookup=False)]
+
+
+@pytest.fixture
+def parent(owed: list[Entry]) -> Iterator[Parent]:
+    """A worker without partitions, that ends once it finds nothing to do."""
+    clock = ManualClock()
+    parent = Parent(ParentOptions(name="w1", exit_when_empty=True), clock)
+    clock.advance(UNASSIGNED_AFTER)
+    parent._work = cast("Any", SimpleNamespace(intakes=[], owed=lambda: owed))
+    yield parent
+    parent._work = None
+    parent._close()
+
+
+def test_it_is_not_empty_while_a_task_goes_on_over_a_rebalance(
+    parent: Parent, owed: list[Entry]
+) -> None:
+    """Its end would kill the task, and the partition's next owner, who waits for it, run it again."""
+    assert not parent._over()
+    owed.clear()
+    assert parent._over()
+
+
+def test_it_does_not_wait_for_what_counts_for_nothing(parent: Parent, owed: list[Entry]) -> None:
+    """A task that was told to end, unrecorded, may never do so."""
+    owed[0].abandoned = True
+    assert parent._over()
