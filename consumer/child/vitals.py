@@ -49,11 +49,14 @@ class Vitals:
         self._until: float | None = None
         self._asked = threading.Event()
         self._progress = Progress()
+        self._loop_turns = 0
         self._blocked = False
 
     def start(self) -> None:
         """Begins to answer and to look."""
-        threading.Thread(target=self._work, name="taskstream-vitals", daemon=True).start()
+        # Apart: an answer waits while a frozen parent does not read, which is what the look is for.
+        for name, work in (("pulse", self._answer), ("vitals", self._look)):
+            threading.Thread(target=work, name=f"taskstream-{name}", daemon=True).start()
 
     def hear(self, limit: float) -> None:
         """Notes a beat; never blocks.
@@ -64,12 +67,10 @@ class Vitals:
         self._until = self._clock.monotonic() + limit
         self._asked.set()
 
-    def _work(self) -> None:
+    def _look(self) -> None:
         missed = 0
         while missed < 2:
-            if self._asked.wait(LOOK_EVERY):
-                self._asked.clear()
-                self._answer()
+            time.sleep(LOOK_EVERY)
             self._look_at_loop()
             late = self._until is not None and self._clock.monotonic() > self._until
             # Twice, because after this process itself was halted the beat may wait to be read.
@@ -84,20 +85,24 @@ class Vitals:
 
     def _look_at_loop(self) -> None:
         """Tells, once, of a task that holds up all others on the event loop."""
-        pace = Pace(self._service.loop_turns(), BLOCKED_FOR)
+        self._loop_turns = self._service.loop_turns()
+        pace = Pace(self._loop_turns, BLOCKED_FOR)
         still = self._progress.look({_LOOP: pace}, self._clock.monotonic())
         if still and not self._blocked:
             self._service.tell_what_blocks(still[_LOOP])
         self._blocked = bool(still)
 
     def _answer(self) -> None:
-        pulse = Pulse(
-            self._process.memory_info().rss,
-            self._service.rows_pending,
-            self._service.store_healthy,
-            self._service.loop_turns(),
-        )
-        try:
-            self._link.send(pack_pulse(pulse))
-        except OSError:
-            os._exit(1)  # the parent has gone
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            pulse = Pulse(
+                self._process.memory_info().rss,
+                self._service.rows_pending,
+                self._service.store_healthy,
+                self._loop_turns,
+            )
+            try:
+                self._link.send(pack_pulse(pulse))
+            except OSError:
+                os._exit(1)  # the parent has gone

@@ -216,12 +216,16 @@ class Intake:
         self._tell(event)
         answered = event.answered.wait(self._revoke_wait)
         self._revocation = None
-        if not answered:
-            return  # the loop is stuck: the next owner looks up what we gave out
-        try:
-            self._consumer.commit_now(event.offsets, self._revoke_wait)
-        except BrokerError as error:
-            self._tell(IntakeFailed(self, error, fatal=False))
+        if answered:
+            try:
+                self._consumer.commit_now(event.offsets, self._revoke_wait)
+            except BrokerError as error:
+                self._tell(IntakeFailed(self, error, fatal=False))
+            else:
+                return
+        # No commit names what goes on here, or the loop was stuck: the next owner looks up what we gave
+        # out, and waits for nothing.
+        self._tell(PartitionsLost(self, places))
 
     def lost(self, places: Sequence[Place]) -> None:
         """Passes on; see `GroupConsumer`."""

@@ -246,6 +246,8 @@ class Parent:
         work.dispatch.wake_due()
         work.dispatch.free_held(lambda entry: work.holders.holds(entry, now))
         work.settling.hand_off_again(now)
+        # Before anything starts: after a halt this is where it shows that nothing may.
+        self._beat(work, now)
         if not self._stops and work.orders.caught_up:
             work.dispatch.give_out()
         self._end_stubborn(now)
@@ -256,7 +258,6 @@ class Parent:
             self._cancel(work.handover.turn(now, running, work.settling.places))
         if now - work.heartbeat.silent_since > work.fence.stop_holding_after:
             self._cancel(work.owed())
-        self._beat(work, now)
         if now >= self._alarms_at:
             self._alarms_at = now + ALARMS_EVERY
             work.alarms.look(dict(self._ownership.items()), self._clock.now())

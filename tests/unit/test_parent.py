@@ -1,8 +1,9 @@
-"""When a worker is done: what the loop believes of itself."""
+"""What the loop does in which order, and when it believes that it is done."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -48,3 +49,14 @@ def test_it_does_not_wait_for_what_counts_for_nothing(parent: Parent, owed: list
     """A task that was told to end, unrecorded, may never do so."""
     owed[0].abandoned = True
     assert parent._over()
+
+
+def test_after_a_halt_it_is_shut_before_it_gives_anything_out(parent: Parent) -> None:
+    """The first turn gave tasks to children of which the next owner had run some already."""
+    work = MagicMock()
+    work.handover.pending = False
+    work.heartbeat.silent_since, work.fence.stop_holding_after = 0.0, 1e9
+    parent._ownership.commit = MagicMock()  # type: ignore[method-assign]
+    parent._turn_work(work, now=1.0)
+    said = [name for name, *_ in work.dispatch.method_calls]
+    assert said.index("shut") < said.index("give_out")
