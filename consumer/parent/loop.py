@@ -362,6 +362,7 @@ class Parent:
                     self._come_back(entry, entry.suspicion)
             case Hello():
                 child.ready = True
+                self._beat_at = 0.0  # it has its limit before its first task
                 if self._work is None:
                     self._work = self._open(frame)
             case Failure(message, traceback):

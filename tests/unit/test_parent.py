@@ -11,6 +11,7 @@ from taskstream.broker.records import Record
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.loop import UNASSIGNED_AFTER, Parent
 from taskstream.consumer.parent.options import ParentOptions
+from taskstream.consumer.pipe import Hello, pack_beat
 from taskstream.core.clock import ManualClock
 from taskstream.core.envelope import Place
 
@@ -60,3 +61,20 @@ def test_after_a_halt_it_is_shut_before_it_gives_anything_out(parent: Parent) ->
     parent._turn_work(work, now=1.0)
     said = [name for name, *_ in work.dispatch.method_calls]
     assert said.index("shut") < said.index("give_out")
+
+
+def test_a_child_has_its_limit_before_its_first_task(parent: Parent) -> None:
+    """One that was given a task first went on for as long as its parent was frozen."""
+    work, child = MagicMock(), MagicMock()
+    work.handover.pending = False
+    work.heartbeat.silent_since = 0.0
+    work.fence.stop_holding_after = work.fence.beat_limit = 1e9
+    parent._ownership.commit = MagicMock()  # type: ignore[method-assign]
+    parent._turn_work(work, now=1.0)
+    parent._react_to_child(child, Hello("shop", {}, {}, {}))
+    children = MagicMock()
+    children.__iter__.return_value = iter([child])
+    parent._children = children
+    work.dispatch.give_out.side_effect = children.send.assert_called_once
+    parent._turn_work(work, now=1.1)
+    children.send.assert_called_once_with(child, pack_beat(1e9))
