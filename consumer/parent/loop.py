@@ -117,7 +117,7 @@ class Parent:
             count=options.children,
             autoscale=options.autoscale,
             limits=options.limits,
-            concurrency=options.concurrency,
+            slots=options.concurrency - options.reserved,
             clock=clock,
         )
         self.metrics = Metrics()

@@ -21,7 +21,7 @@ class ParentOptions:
         autoscale: as many as the load asks for, within this range, instead of `children`.
         concurrency: how many tasks one child runs at once.
         limits: when a child is replaced.
-        reserved: how many of these only urgent tasks may be.
+        reserved: how many of these only urgent tasks may be; below `concurrency`.
         group: replaces the app's name in the consumer groups' names.
         instance: the worker's name in its groups, for static membership; None for none.
         drain: how long running tasks may go on after the first stop.
@@ -36,7 +36,7 @@ class ParentOptions:
     autoscale: Range | None = None
     concurrency: int = 50
     limits: Limits = UNLIMITED
-    reserved: int = 5
+    reserved: int = 0
     group: str | None = None
     instance: str | None = None
     drain: float = 30.0

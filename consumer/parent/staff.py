@@ -25,7 +25,7 @@ class Staff:
         count: how many are wanted of each kind, shared and solo.
         autoscale: as many as the load asks for, within this range, instead of `count`.
         limits: when a child is replaced.
-        concurrency: how many tasks a shared child runs at once.
+        slots: how many tasks a shared child runs at once, whatever they are: reserved ones don't count.
         clock: the time.
     """
 
@@ -36,7 +36,7 @@ class Staff:
         count: int,
         autoscale: Range | None,
         limits: Limits,
-        concurrency: int,
+        slots: int,
         clock: Clock,
     ) -> None:
         self._children = children
@@ -44,7 +44,7 @@ class Staff:
         self._autoscale = None if autoscale is None else Autoscale(autoscale)
         self._commanded: int | None = None
         self._limits = limits
-        self._concurrency = concurrency
+        self._slots = slots
         self._clock = clock
         self._look_at = 0.0
 
@@ -108,7 +108,7 @@ class Staff:
 
     def _look(self, autoscale: Autoscale, waiting: int, waiting_alone: int, now: float) -> None:
         shared, solo = self._children.serving(solo=False), self._children.serving(solo=True)
-        slots = len(shared) * self._concurrency
+        slots = len(shared) * self._slots
         held = sum(len(child.held) for child in shared)
         before = autoscale.wanted
         autoscale.observe(
