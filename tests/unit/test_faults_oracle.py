@@ -210,3 +210,18 @@ def test_a_task_that_the_faults_hit_three_times_may_be_convicted() -> None:
     assert not judge(facts).findings
     assert judge(facts).convicted == 1
     assert judge(replace(facts, strikes=strikes[:2])).broken == {"wrong end": 1}
+
+
+def test_recovery_from_a_fault_within_an_outage_counts_from_the_outages_end() -> None:
+    """A worker that dies while the store is away leaves nothing that could be recorded before."""
+    facts = history(
+        starts=[start(), start(pid=2, at=31.0)],
+        writes=[stored(pid=2, started=31.0, at=32.0)],
+        rows=[row(started=31.0)],
+        seen={1: 12.0, 2: 33.0},
+        strikes=[
+            Strike("worker killed", 12.0, 12.0, frozenset([1])),
+            Strike("Cassandra killed", 9.0, 30.0),
+        ],
+    )
+    assert judge(facts).recovery == 2.0

@@ -8,6 +8,7 @@ import argparse
 import os
 import platform
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -36,6 +37,8 @@ MUTANT_TASKS = 2_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what was asked for; returns the exit code."""
     options = _options(arguments)
+    # An end by SIGTERM must mend the servers and take the workers along, too.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     servers = Servers(running() or {}, data_home(os.environ))
     for server in (Server.KAFKA, Server.CASSANDRA):
         if server not in _up(servers):

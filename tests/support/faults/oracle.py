@@ -384,7 +384,11 @@ def _recovery(facts: Facts, witness: _Witness) -> float | None:
         for row in rows:
             recorded[row.id, row.run, row.attempt].append(row)
     longest = None
+    outages = [strike for strike in facts.strikes if strike.pids is None]
     for strike in facts.strikes:
+        # What strikes during an outage can't be got over before its end.
+        over = max([one.over for one in outages if one.at <= strike.over], default=0.0)
+        over = max(over, strike.over)
         for identity, starts in witness.starts.items():
             caught = [
                 start
@@ -396,7 +400,7 @@ def _recovery(facts: Facts, witness: _Witness) -> float | None:
                 continue
             after = min((row.at for row in stored if row.at > strike.at), default=None)
             if after is not None:
-                longest = max(longest or 0.0, after - strike.over)
+                longest = max(longest or 0.0, after - over)
     return longest
 
 
