@@ -72,10 +72,10 @@ def examine(load: Callable[[], "App"]) -> Iterator[Finding]:
         settings = app.settings
         settings.require_broker()
     except TaskstreamError as error:
-        yield Finding("settings", Health.FAIL, str(error), "correct what the line says")
+        yield Finding("settings", Health.FAIL, str(error), "then run `taskstream doctor` again")
         return
     yield Finding(
-        "settings", Health.OK, f"app {app.name} with {len(app.tasks)} tasks, {_told(app)}"
+        "settings", Health.OK, f"app {app.name} with {_counted(len(app.tasks), 'task')}, {_told(app)}"
     )
     yield _extras(app)
     kafka = _kafka(app)
@@ -86,6 +86,10 @@ def examine(load: Callable[[], "App"]) -> Iterator[Finding]:
         yield _backlog(app)
     yield _results(app)
     yield _otlp(app)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _told(app: "App") -> str:
@@ -139,7 +143,7 @@ def _kafka(app: "App") -> Finding:
         return Finding(
             "kafka", Health.FAIL, str(error), "check bootstrap_servers, or run `taskstream up`"
         )
-    detail = f"{len(cluster.brokers)} brokers: {', '.join(cluster.brokers)}"
+    detail = f"{_counted(len(cluster.brokers), 'broker')}: {', '.join(cluster.brokers)}"
     if settings.embedded:
         return Finding("kafka", Health.WARN, f"embedded, {detail}", "never use it in production")
     asked = settings.kafka.get("group.protocol")
@@ -205,7 +209,7 @@ def _backlog(app: "App") -> Finding:
             "start workers for these queues before Kafka deletes the tasks, or raise the topics' retention",
         )  # fmt: skip
     return Finding(
-        "backlog", Health.OK, f"{sum(lane.lag for lane in waiting)} tasks wait, none for long"
+        "backlog", Health.OK, f"waiting: {_counted(sum(lane.lag for lane in waiting), 'task')}, none for long"
     )
 
 
@@ -224,7 +228,7 @@ def _schemas(app: "App") -> Finding:
         return Finding(
             "schemas", Health.WARN, f"not stored yet: {', '.join(missing)}", "run `taskstream init`"
         )
-    return Finding("schemas", Health.OK, f"{len(app.tasks)} tasks' schemas are stored")
+    return Finding("schemas", Health.OK, f"stored, of {_counted(len(app.tasks), 'task')}")
 
 
 def _results(app: "App") -> Finding:
@@ -241,14 +245,17 @@ def _results(app: "App") -> Finding:
             "results", Health.FAIL, str(error), "run `taskstream up` or `taskstream init`"
         )
     except TaskstreamError as error:
-        return Finding("results", Health.FAIL, str(error), "correct what the line says")
+        return Finding("results", Health.FAIL, str(error), "check cassandra_hosts and keyspace")
     return Finding("results", Health.OK, "the store answers, and has its tables")
 
 
 def _otlp(app: "App") -> Finding:
     endpoint = app.settings.otlp_endpoint
     if not endpoint:
-        return Finding("traces", Health.WARN, "no otlp_endpoint: traces go nowhere", "set one")
+        return Finding(
+            "traces", Health.WARN, "no otlp_endpoint: traces go nowhere",
+            "set otlp_endpoint (TASKSTREAM_OTLP_ENDPOINT), or start Jaeger with `taskstream up`",
+        )  # fmt: skip
     parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
     try:
         address = (parts.hostname or "", parts.port or OTLP_PORT)

@@ -14,7 +14,7 @@ from taskstream.broker.topics import TopicReport, Topics, TopicSpec
 from taskstream.core.control import lifetime
 from taskstream.core.errors import ConfigError, StoreError, StoreUnavailable
 from taskstream.core.limits import refuse_unshareable
-from taskstream.core.names import Names
+from taskstream.core.names import Names, check_part
 from taskstream.core.settings import Settings
 from taskstream.core.tiers import DAY, HOUR
 
@@ -81,6 +81,8 @@ def init(app: "App", *, group: str | None = None) -> InitReport:
         SchemaConflict: a stored schema has the fingerprint of one of the app's and another meaning.
         StoreUnavailable: the result store can't be reached.
     """
+    if group is not None:
+        check_part("group", group)
     app.load_tasks()
     settings = app.settings
     settings.require_broker()

@@ -133,7 +133,9 @@ def scale(
         BrokerError: Kafka did not take the order, or `init` was never run.
     """
     if not 1 <= children <= MOST_CHILDREN:
-        raise ConfigError(f"{children} children: a worker has 1 to {MOST_CHILDREN}")
+        raise ConfigError(
+            f"{children} children: a worker has 1 to {MOST_CHILDREN}; to run nothing, stop the worker"
+        )
     concerned = _concerned(app, worker, clock)
     orders = app.orders()
     orders.give([orders.order(SCALE, worker or EVERYBODY, number=float(children), reason=reason)])
@@ -157,8 +159,8 @@ def _concerned(app: "App", name: str | None, clock: Clock) -> list[Worker]:
         return known
     found = [worker for worker in known if worker.worker == name]
     if not found:
-        told = ", ".join(worker.worker for worker in known) or "none is"
-        raise TaskstreamError(f"no worker {name!r} is alive: {told}")
+        told = ", ".join(worker.worker for worker in known)
+        raise TaskstreamError(f"no worker {name!r} is alive, {f'only {told}' if told else 'and no other'}")
     return found
 
 

@@ -155,7 +155,11 @@ class Queues:
         )
 
 
-def _check_weights(queue: str, weights: Mapping[str, int]) -> dict[str, int]:
+def _check_weights(queue: str, weights: object) -> dict[str, int]:
+    if not isinstance(weights, Mapping):
+        raise ConfigError(
+            f"queue {queue}: {weights!r} is neither a Queue nor weights by priority, as {{'normal': 1}}"
+        )
     if not weights:
         raise ConfigError(f"queue {queue}: needs a priority at least, as {{'normal': 1}}")
     for priority, weight in weights.items():

@@ -46,6 +46,7 @@ class Follower:
         self._client_id = client_id
         self._position: dict[int, int] | None = None
         self._caught_up = False
+        self._told = ""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follow-{topic}", daemon=True)
 
@@ -64,11 +65,13 @@ class Follower:
             try:
                 self._follow()
             except BrokerError as error:
-                _log.warning(
-                    "a topic can't be followed; it is tried again",
-                    topic=self._topic,
-                    error=str(error),
-                )
+                if str(error) != self._told:  # once a second would bury everything else
+                    self._told = str(error)
+                    _log.warning(
+                        "a topic can't be followed; it is tried again until it can",
+                        topic=self._topic,
+                        error=self._told,
+                    )
                 if isinstance(error, OffsetLost):
                     self._position = None
                 self._closing.wait(AGAIN_AFTER)
@@ -78,6 +81,7 @@ class Follower:
         with Tail(self._settings, self._topic, start, client_id=self._client_id) as tail:
             while not self._closing.is_set():
                 records = tail.take(TAKE_RECORDS, TAKE_TIMEOUT)
+                self._told = ""
                 caught_up = self._caught_up or tail.reached_end
                 if records or caught_up is not self._caught_up:
                     self._hear(records, caught_up)

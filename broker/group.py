@@ -568,7 +568,8 @@ def _start_of(assigned: Assigned, embedded: bool, group: str) -> int | OffsetLos
             return assigned.low
         return OffsetLost(
             f"group {group} has no committed offset for {place}: it was never initialised, or its "
-            "offsets have expired; `taskstream init` commits starting offsets"
+            "offsets have expired; `taskstream init` commits starting offsets (`--group NAME` for a "
+            "worker's)"
         )
     if committed < assigned.low:
         return OffsetLost(

@@ -30,11 +30,19 @@ KAFKA_LOGGER = "taskstream.kafka"
 logging.getLogger(KAFKA_LOGGER).addHandler(logging.NullHandler())
 
 
+def _not_a_held_name(record: logging.LogRecord) -> bool:
+    # Each try to join under a name that is held ends with this line, once a second in each group, for a
+    # minute. `Joining` tells of it once, and the last refusal ends the worker.
+    return "instance ID is still used by another member" not in record.getMessage()
+
+
+logging.getLogger(KAFKA_LOGGER).addFilter(_not_a_held_name)
+
 _OF_MEMBERS = (
     "group.protocol", "group.instance.id", "partition.assignment.strategy", "session.timeout.ms",
     "heartbeat.interval.ms", "max.poll.interval.ms",
 )  # fmt: skip
-"""Options of group members: not a mere reader's business, and refused where they don't fit each other."""
+"""Options of group members: not the business of readers and producers, which refuse them or warn."""
 
 
 def producer_options(
@@ -64,6 +72,8 @@ def producer_options(
         "queue.buffering.max.kbytes": 256 * 1024,
         **_common(settings, address, client_id),
     }
+    for name in _OF_MEMBERS:
+        options.pop(name, None)
     options["message.max.bytes"] = record_limit_bytes(settings) + room_bytes
     return options
 

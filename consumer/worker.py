@@ -15,7 +15,11 @@ from taskstream.consumer.parent.staffing import UNLIMITED, Limits
 from taskstream.consumer.watch import Watchdog, dump_on_signal
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import ConfigError
+from taskstream.core.names import check_part
 from taskstream.observability.health import HealthServer
+
+DEFAULT_CHILDREN = 2
+"""How many child processes a worker has that is told nothing else."""
 
 _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
@@ -47,7 +51,7 @@ class WorkerOptions:
     directory: Path | None = None
     queues: tuple[str, ...] = ()
     priorities: tuple[str, ...] = ()
-    children: int = 2
+    children: int = DEFAULT_CHILDREN
     autoscale: Range | None = None
     concurrency: int = 50
     limits: Limits = UNLIMITED
@@ -60,6 +64,8 @@ class WorkerOptions:
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:
+        if self.group is not None:
+            check_part("group", self.group)
         for name in ("children", "concurrency"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: must be 1 or more")

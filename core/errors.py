@@ -132,7 +132,8 @@ class TaskFailed(TaskstreamError):
     """
 
     def __init__(self, type: str, message: str, traceback: str = "", attempts: int = 1) -> None:  # noqa: A002 - the contract's name
-        super().__init__(f"{type}: {message} (after {attempts} attempts)")
+        counted = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        super().__init__(f"{type}: {message} (after {counted})")
         self.type = type
         self.message = message
         self.traceback = traceback

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 VARIABLE = "TASKSTREAM_APP"
 
+NO_TRACE = "no trace of this id yet: the task still waits in its queue, or the id is wrong\n"
+"""What is told of a task whose state is `unknown`."""
+
 AppPath = Annotated[
     str,
     typer.Argument(

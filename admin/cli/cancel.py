@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from taskstream.admin.cli.arguments import AsJson, Reason, open_app, print_json, with_app
+from taskstream.admin.cli.arguments import NO_TRACE, AsJson, Reason, open_app, print_json, with_app
+from taskstream.core.states import State
 
 
 def register(cli: typer.Typer) -> None:
@@ -51,5 +52,7 @@ def cancel(
         sys.stdout.write(f"cancel requested; the task was {done.state}\n")
     else:
         sys.stdout.write(f"nothing to cancel; the task is {done.state}\n")
+    if done.state is State.UNKNOWN:
+        sys.stderr.write(NO_TRACE)
     if not done.requested:
         raise typer.Exit(1)

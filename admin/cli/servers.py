@@ -220,10 +220,10 @@ def _told_errors() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"taskstream: {error}\n")
         raise typer.Exit(BAD_USAGE) from error
     except ServerError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"taskstream: {error}\n")
         raise typer.Exit(FAILED) from error
 
 

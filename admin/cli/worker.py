@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from taskstream.admin.cli.arguments import AppPath, LogLevel
+from taskstream.core.errors import ConfigError
 
 
 def register(cli: typer.Typer) -> None:
@@ -30,7 +31,10 @@ def worker(
     priorities: Annotated[
         str, typer.Option(help="Serve these, separated by commas; default all.")
     ] = "",
-    children: Annotated[int, typer.Option(help="Child processes, which run the tasks.")] = 2,
+    children: Annotated[
+        int | None,
+        typer.Option(help="Child processes, which run the tasks; default 2.", show_default=False),
+    ] = None,
     autoscale: Annotated[
         str | None,
         typer.Option(
@@ -81,15 +85,19 @@ def worker(
     from taskstream.admin.companion import Companion
     from taskstream.consumer.parent.autoscale import Range
     from taskstream.consumer.parent.staffing import Limits, size_bytes
-    from taskstream.consumer.worker import WorkerOptions, run
+    from taskstream.consumer.worker import DEFAULT_CHILDREN, WorkerOptions, run
     from taskstream.observability import logs
 
+    if children is not None and autoscale is not None:
+        raise ConfigError(
+            f"--children {children} and --autoscale {autoscale}: give a number or a range, not both"
+        )
     options = WorkerOptions(
         app=app,
         directory=Path.cwd(),
         queues=_listed(queues),
         priorities=_listed(priorities),
-        children=children,
+        children=DEFAULT_CHILDREN if children is None else children,
         autoscale=None if autoscale is None else Range.parse(autoscale),
         concurrency=concurrency,
         limits=Limits(

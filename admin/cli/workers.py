@@ -33,7 +33,10 @@ def list_workers(app: AppPath, *, as_json: AsJson = False) -> None:
     """List the workers that are alive: where, since when, and what they run."""
     from taskstream.admin.workers import workers
 
-    _show(workers(open_app(app)), as_json=as_json)
+    found = workers(open_app(app))
+    _show(found, as_json=as_json)
+    if not found:
+        sys.stderr.write("no worker is alive: start one with `taskstream worker`\n")
 
 
 def scale(
@@ -62,7 +65,7 @@ def scale(
     """Change the number of child processes of running workers, without a rebalance.
 
     The order is durable: it holds for a worker that starts later, too, until the next one or `--reset`.
-    Shows the workers that it concerns.
+    Shows the workers that it concerns, as they were when it was given.
     """
     from taskstream.admin.workers import scale as give
     from taskstream.admin.workers import unscale
@@ -78,11 +81,15 @@ def scale(
             raise ConfigError(f"{number!r} is no number of children; usage: {usage}")
         concerned = give(open_app(path), int(number), worker=worker, reason=reason)
     _show(concerned, as_json=as_json)
+    followers = "they follow" if concerned else "no worker is alive; those that start follow it"
+    sys.stderr.write(f"{'taken back' if reset else 'ordered'}: {followers}\n")
 
 
 def _show(workers: Sequence["Worker"], *, as_json: bool) -> None:
     if as_json:
         print_json([worker.as_json() for worker in workers])
+        return
+    if not workers:
         return
     from rich.console import Console
     from rich.table import Table

@@ -62,7 +62,10 @@ class Staff:
             count: 1 or more.
         """
         if count != self._commanded:
-            _log.info("the number of children is commanded", children=count)
+            if count is None:
+                _log.info("the number of children is no longer commanded")
+            else:
+                _log.info("the number of children is commanded", children=count)
         self._commanded = count
 
     def keep(self, *, waiting: int, waiting_alone: int, solo_reserved: int = 0) -> None:

@@ -38,6 +38,9 @@ Told = Event | HandedOff | HoldersHeard | Heard
 
 _log = logs.logger(__name__)
 
+LEAST_PATIENCE = 2.0
+"""Seconds: the least `stuck_after`, for a child that is well gives a sign of life once a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -136,6 +139,11 @@ def open_work(
         BrokerError: Kafka refuses.
     """
     settings = Settings(**hello.settings)
+    if settings.stuck_after < LEAST_PATIENCE:
+        raise ConfigError(
+            f"stuck_after is {settings.stuck_after:g}: must be {LEAST_PATIENCE:g} seconds or more, for "
+            "a healthy child gives a sign of life once a second"
+        )
     names, records = Names(hello.app), Records()
     lanes = list(served(hello.queues, options))
     fence = Fence(session_timeout(settings), heartbeat.EVERY)

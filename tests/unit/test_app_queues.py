@@ -74,11 +74,12 @@ def test_names_match_as_written() -> None:
         ({"tasks": {}}, None, "needs a priority"),
         ({"tasks": {"no.w": 1}}, None, "priority name"),
         ({"tasks": {"normal": 0}}, None, "weight of priority normal"),
+        ({"tasks": "normal"}, None, "neither a Queue nor weights"),
         ({"tasks": {"normal": 1}}, {"thumb_*": "gpu"}, "no such queue"),
     ],
 )
 def test_wrong_queues_and_routes_are_refused(
-    declared: Mapping[str, Mapping[str, int]], routes: Any, named: str
+    declared: Any, routes: Any, named: str
 ) -> None:
     """What can't be part of a topic's name, or leads nowhere, is refused when the app is made."""
     with pytest.raises(ConfigError, match=named):

@@ -1,9 +1,12 @@
 """What the Kafka clients are told, and that a user's options win."""
 
+import logging
+
 import pytest
 
 from taskstream.broker.settings import (
     HANDOFF_ROOM_BYTES,
+    KAFKA_LOGGER,
     RECORD_LIMIT_BYTES,
     admin_options,
     consumer_options,
@@ -96,6 +99,23 @@ def test_a_reader_joins_no_group() -> None:
 
     assert options["group.id"] == "g"
     assert not of_members.keys() & options.keys()
+
+
+def test_a_producer_hears_nothing_of_groups() -> None:
+    """What the members are told about their group would only make its client warn."""
+    settings = Settings(kafka={"group.protocol": "classic", "session.timeout.ms": 6000})
+    options = producer_options(settings, "k", client_id="c")
+
+    assert not settings.kafka.keys() & options.keys()
+
+
+def test_a_held_name_is_told_by_us(caplog: pytest.LogCaptureFixture) -> None:
+    """The client library's line about it, once a second in each group, is dropped; others are not."""
+    log = logging.getLogger(KAFKA_LOGGER)
+    log.critical("FATAL [c] The instance ID is still used by another member in the consumer group")
+    log.critical("FATAL [c] something else")
+
+    assert caplog.messages == ["FATAL [c] something else"]
 
 
 def test_hand_offs_may_be_larger_than_what_is_published() -> None:

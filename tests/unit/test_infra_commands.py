@@ -59,6 +59,7 @@ def test_bad_usage_exits_with_2(
     result = run.invoke(cli, arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+    assert "--nonsense" in arguments or result.stderr.startswith("taskstream: ")
 
 
 def test_a_failure_exits_with_1_and_one_line(
@@ -71,7 +72,7 @@ def test_a_failure_exits_with_1_and_one_line(
     result = run.invoke(cli, ["up", "--only", "jaeger", "--json", "--way", "processes"])
     assert (result.exit_code, result.stdout) == (1, "")
     (line,) = [line for line in result.stderr.splitlines() if " s  jaeger:" not in line]
-    assert line.startswith("go is missing on the PATH")
+    assert line.startswith("taskstream: go is missing on the PATH")
 
 
 @pytest.mark.parametrize("command", ["up", "down", "status"])
