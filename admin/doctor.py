@@ -75,7 +75,9 @@ def examine(load: Callable[[], "App"]) -> Iterator[Finding]:
         yield Finding("settings", Health.FAIL, str(error), "then run `taskstream doctor` again")
         return
     yield Finding(
-        "settings", Health.OK, f"app {app.name} with {_counted(len(app.tasks), 'task')}, {_told(app)}"
+        "settings",
+        Health.OK,
+        f"app {app.name} with {_counted(len(app.tasks), 'task')}, {_told(app)}",
     )
     yield _extras(app)
     kafka = _kafka(app)
@@ -209,7 +211,9 @@ def _backlog(app: "App") -> Finding:
             "start workers for these queues before Kafka deletes the tasks, or raise the topics' retention",
         )  # fmt: skip
     return Finding(
-        "backlog", Health.OK, f"waiting: {_counted(sum(lane.lag for lane in waiting), 'task')}, none for long"
+        "backlog",
+        Health.OK,
+        f"waiting: {_counted(sum(lane.lag for lane in waiting), 'task')}, none for long",
     )
 
 

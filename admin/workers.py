@@ -160,7 +160,9 @@ def _concerned(app: "App", name: str | None, clock: Clock) -> list[Worker]:
     found = [worker for worker in known if worker.worker == name]
     if not found:
         told = ", ".join(worker.worker for worker in known)
-        raise TaskstreamError(f"no worker {name!r} is alive, {f'only {told}' if told else 'and no other'}")
+        raise TaskstreamError(
+            f"no worker {name!r} is alive, {f'only {told}' if told else 'and no other'}"
+        )
     return found
 
 

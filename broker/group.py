@@ -7,6 +7,10 @@ client that are easy to get wrong:
 - A partition starts at its committed offset or not at all: without one, or where retention has
   passed it, the listener is told, and nothing is skipped or repeated in silence.
 - After `revoked` or `lost` no record of that partition comes out of `take`.
+- Offsets are looked up between two polls, never in the callback of the assignment: while that one
+  waits, the client can't follow its group, and was seen to get no answer for as long as it waited.
+- A client that finds no way back to its group's coordinator, though the brokers answer, is replaced:
+  after a broker that was frozen and thawed, members of some groups were seen to stay without for ever.
 - Pausing acts on edges: resuming a partition that is not paused has been seen to rewind it.
 - Inside a callback only those methods of the client may be called that don't let Python go on with a
   state of their own: `list_topics` there was measured to abort the process at the next callback.
@@ -44,15 +48,27 @@ from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError, ConfigError
 from taskstream.core.settings import Settings
+from taskstream.observability import logs
+
+_log = logs.logger(__name__)
 
 Offsets = Mapping[Place, tuple[int, str]]
 """What a commit says of each partition: the next offset to read, and metadata (4,096 bytes at most)."""
 
 _WATERMARKS_HOLD = 0.5  # seconds
-_LOOK_AGAIN = 0.05
+_LONGEST_POLL = 0.1
+_LOOK_AGAIN = 0.2
 
-LOOK_UP_PATIENCE = 60.0
-"""Seconds that an assignment waits for committed offsets before the member gives up."""
+COORDINATOR_PATIENCE = 30.0
+"""Seconds without a word from the group's coordinator before a client is suspected to have lost it."""
+
+COORDINATOR_GRACE = 5.0
+"""Seconds that a suspected client gets to find it while brokers answer; then a new one is made."""
+
+_PROBE_EVERY = 2.0
+_PROBE_TIMEOUT = 1.0
+_SILENCE = ("_TIMED_OUT", "_WAIT_COORD", "_TRANSPORT", "_ALL_BROKERS_DOWN")
+"""What the client calls it when there is no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +161,9 @@ class GroupConsumer:
         self._owned: dict[Place, Assigned] = {}
         self._started: dict[Place, int] = {}
         self._paused: set[Place] = set()
+        # Ours, and not told of yet, because their committed offsets are not known yet.
+        self._waiting: set[Place] = set()
+        self._look_up_at = 0.0
         # Partitions that went away during the current `take`, whose records it must not return.
         self._gone: set[Place] = set()
         self._raised: BaseException | None = None
@@ -163,13 +182,17 @@ class GroupConsumer:
         self._joining = Joining(settings, group=group, clock=clock)
         self._joined = False
         self._counts: dict[str, int] = {}
+        self._generation = 0
+        self._heard_at = clock.monotonic()
+        self._probe_at = 0.0
+        self._suspected_at: float | None = None
         # Wrong options must show here, so there is a client before its protocol is known.
         self._consumer = self._connect()
 
     def take(self, limit: int, timeout: float) -> list[Record]:
         """1 to `limit` records, or none after `timeout` seconds; waits for the first, not for more.
 
-        Call it often, also while everything is paused: it is what keeps the membership alive.
+        It may return earlier without any, for what is to be done between two polls. Call it often, also while everything is paused: it is what keeps the membership alive.
 
         Raises:
             BrokerError: the member can't go on; close it and make a new one.
@@ -183,14 +206,16 @@ class GroupConsumer:
             return []
         self._send_commits()
         # consume(limit, timeout) would wait for all of them or the whole time-out.
-        first = self._consumer.poll(timeout)
+        first = self._consumer.poll(min(timeout, _LONGEST_POLL))
         messages = [] if first is None else [first]
         if first is not None and limit > 1 and self._raised is None:
             messages += self._consumer.consume(limit - 1, 0)
         self._send_commits()
         records = self._records(messages)
+        self._start_waiting()
         self._read_watermarks()
         self._raise_recorded(records)
+        self._look_for_coordinator()
         return records
 
     def pause(self, places: Iterable[Place]) -> None:
@@ -297,8 +322,11 @@ class GroupConsumer:
             protocol=self._joining.protocol,
             instance_id=self._instance_id,
         )
+        self._generation += 1
+        options["on_commit"] = self._of_this_client(self._on_commit)
+        options["error_cb"] = self._of_this_client(self._on_error)
         try:
-            return Consumer({**options, "on_commit": self._on_commit, "error_cb": self._on_error})
+            return Consumer(options)
         except (KafkaException, ValueError, TypeError) as error:
             raise ConfigError(f"a Kafka consumer of group {self.group}: {error}") from error
 
@@ -321,12 +349,23 @@ class GroupConsumer:
             return False
         self._consumer.subscribe(
             list(self.topics),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
+            on_assign=self._of_this_client(self._on_assign),
+            on_revoke=self._of_this_client(self._on_revoke),
+            on_lost=self._of_this_client(self._on_lost),
         )
         self._joined = True
+        self._hear()
         return True
+
+    def _of_this_client(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """The callback, deaf from when this member closes, or has another client."""
+        generation = self._generation
+
+        def guarded(*facts: Any) -> None:
+            if not self._closing and generation == self._generation:
+                callback(*facts)
+
+        return guarded
 
     def _count(self, topic: str) -> int:
         # Never from a callback: the client forgets there that it is inside one, and the next callback
@@ -334,9 +373,65 @@ class GroupConsumer:
         return len(self._consumer.list_topics(topic, timeout=5.0).topics[topic].partitions)
 
     def _connect_again(self) -> None:
+        """A new client in place of this one, which must not own anything any more."""
+        self._generation += 1
         _run_with_deadline(self._consumer.close, 5.0)
         self._consumer = self._connect()
         self._joined = False
+
+    def _hear(self) -> None:
+        """Notes a word from the group's coordinator."""
+        self._heard_at = self._clock.monotonic()
+        self._suspected_at = None
+
+    def _look_for_coordinator(self) -> None:
+        """Replaces a client that has lost its group's coordinator for good."""
+        now = self._clock.monotonic()
+        if self._embedded or not self._joined or now < self._heard_at + COORDINATOR_PATIENCE:
+            return
+        if now < self._probe_at:
+            return
+        self._probe_at = now + _PROBE_EVERY
+        if self._coordinator_answers():
+            self._hear()
+        elif not self._brokers_answer():
+            self._suspected_at = None
+        elif self._suspected_at is None:
+            self._suspected_at = now
+        elif now > self._suspected_at + COORDINATOR_GRACE:
+            _log.warning(
+                "no word from the group's coordinator though the brokers answer; joining anew",
+                group=self.group, seconds=round(now - self._heard_at),
+            )  # fmt: skip
+            self._begin_anew()
+
+    def _coordinator_answers(self) -> bool:
+        try:
+            self._consumer.committed([TopicPartition(self.topics[0], 0)], timeout=_PROBE_TIMEOUT)
+        except KafkaException as error:
+            # An answer that it is not ready, or doesn't want to, is one.
+            return root_name(error.args[0]) not in _SILENCE
+        return True
+
+    def _brokers_answer(self) -> bool:
+        try:
+            self._consumer.list_topics(self.topics[0], timeout=_PROBE_TIMEOUT)
+        except KafkaException:
+            return False
+        return True
+
+    def _begin_anew(self) -> None:
+        """Everything counts as lost: without a coordinator nobody knows whose it is."""
+        places = list(self._owned)
+        self._owned.clear()
+        self._started.clear()
+        self._paused.clear()
+        self._waiting.clear()
+        self._to_commit.clear()
+        if places:
+            self._tell(self._listener.lost, places)
+        self._connect_again()
+        self._hear()
 
     def _send_commits(self) -> None:
         while self._to_commit:
@@ -402,16 +497,32 @@ class GroupConsumer:
     # Callbacks of the client. None may raise: the client would carry it through C into `poll`.
 
     def _on_assign(self, _consumer: object, partitions: list[TopicPartition]) -> None:
-        if self._closing:
+        self._hear()
+        self._waiting.update(_places(partitions))
+        self._look_up_at = 0.0
+        # Left to itself the client would start reading what the listener never heard of.
+        self._consumer.incremental_assign([])
+
+    def _start_waiting(self) -> None:
+        """Starts what was assigned, once it is known where; Kafka's outages are waited out."""
+        if not self._waiting or self._clock.monotonic() < self._look_up_at:
             return
         try:
-            assigned = self._look_up(partitions)
+            assigned = self._look_up(sorted(self._waiting, key=str))
         except BrokerError as error:
-            # Left to itself the client would start reading what the listener never heard of.
+            # The group gives away only what exists: unknown is what a broker that was away says.
+            if isinstance(error, TimedOut | NotReady | UnknownTopic):
+                if not self._look_up_at:
+                    _log.warning(
+                        "partitions wait to be started; it is tried again", error=str(error)
+                    )
+                self._look_up_at = self._clock.monotonic() + _LOOK_AGAIN
+                return
             self._unusable = self._raised = error
-            self._consumer.incremental_assign([])
             self._tell(self._listener.failed, error, True)
             return
+        self._hear()
+        self._waiting.clear()
         self._begin(assigned)
 
     def _begin(self, assigned: list[Assigned]) -> None:
@@ -439,8 +550,9 @@ class GroupConsumer:
     def _give_up(
         self, partitions: list[TopicPartition], tell: Callable[[list[Place]], None]
     ) -> None:
-        places = [Place(partition.topic, partition.partition) for partition in partitions]
-        if not self._closing:
+        places = [place for place in _places(partitions) if place not in self._waiting]
+        self._waiting.difference_update(_places(partitions))
+        if places:
             self._tell(tell, places)
         # A pause has been reported to outlive the assignment it was made for.
         self.resume(places)
@@ -452,8 +564,6 @@ class GroupConsumer:
         self._consumer.incremental_unassign(_partitions(started))
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition] | None) -> None:
-        if self._closing:
-            return
         stored: dict[Place, int] = {}
         refused: dict[str, tuple[BrokerError, dict[Place, int]]] = {}
         for partition in partitions or ():
@@ -465,13 +575,12 @@ class GroupConsumer:
                 failure = broker_error(why, f"committing for group {self.group}")
                 refused.setdefault(why.name(), (failure, {}))[1][place] = partition.offset
         if stored:
+            self._hear()
             self._tell(self._listener.committed, None, stored)
         for failure, offsets in refused.values():
             self._tell(self._listener.committed, failure, offsets)
 
     def _on_error(self, error: KafkaError) -> None:
-        if self._closing:
-            return
         failure = broker_error(error, f"group {self.group}")
         if error.fatal():
             self._unusable = failure
@@ -515,24 +624,17 @@ class GroupConsumer:
         finally:
             self._telling_in = None
 
-    def _look_up(self, partitions: list[TopicPartition]) -> list[Assigned]:
-        """Committed offsets and ends of partitions that have just come to us.
+    def _look_up(self, places: Sequence[Place]) -> list[Assigned]:
+        """Committed offsets and ends of partitions.
 
         Raises:
-            BrokerError: no answer within `LOOK_UP_PATIENCE`, or a refusal.
+            BrokerError: no answer, or a refusal.
         """
-        give_up_at = self._clock.monotonic() + LOOK_UP_PATIENCE
-        while True:
-            try:
-                committed = self._consumer.committed(partitions, timeout=5.0)
-                return [self._assigned(partition) for partition in committed]
-            except KafkaException as error:
-                failure = broker_error(error, f"looking up offsets of group {self.group}")
-                # The group gives away only what exists: unknown is what a broker that was away says.
-                transient = isinstance(failure, TimedOut | NotReady | UnknownTopic)
-                if not transient or self._clock.monotonic() > give_up_at:
-                    raise failure from error
-                time.sleep(_LOOK_AGAIN)
+        try:
+            committed = self._consumer.committed(_partitions(places), timeout=5.0)
+            return [self._assigned(partition) for partition in committed]
+        except KafkaException as error:
+            raise broker_error(error, f"looking up offsets of group {self.group}") from error
 
     def _assigned(self, partition: "TopicPartition") -> Assigned:
         if partition.error is not None:
@@ -590,6 +692,10 @@ def _run_with_deadline(call: Callable[[], object], timeout: float) -> bool:
     thread.start()
     thread.join(timeout)
     return not thread.is_alive()
+
+
+def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
+    return [Place(partition.topic, partition.partition) for partition in partitions]
 
 
 def _partitions(places: Iterable[Place]) -> list[TopicPartition]:

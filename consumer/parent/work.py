@@ -26,6 +26,7 @@ from taskstream.consumer.parent.settling import Settling
 from taskstream.consumer.pipe import Hello
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import HEADER_ROOM_BYTES
+from taskstream.core.errors import ConfigError
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs, tracing

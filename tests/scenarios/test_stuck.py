@@ -25,10 +25,11 @@ def hasty(stage: Stage) -> Stage:
 
 def test_a_child_that_stands_still_is_not_alive(hasty: Stage) -> None:
     """/live fails while a child makes no step; its stacks are in the log once it goes on."""
-    pages = Pages.of(hasty)
+    # With a second one it would be ready before this one is, and nobody watches one that begins.
+    pages = Pages.of(hasty, "--children", "1")
     (worker,) = hasty.workers
     eventually(lambda: pages.problems("ready") == [], timeout=60)
-    child = worker.children[0]
+    (child,) = worker.children
     os.kill(child, signal.SIGSTOP)
     try:
         problems = eventually(lambda: pages.problems("live"), timeout=15)
@@ -71,3 +72,11 @@ def test_what_shares_a_blocked_loop_runs_elsewhere(stage: Stage) -> None:
     assert [row.error_type for row in stage.rows(blocking)] == ["Timeout"]
     runs = Counter(run.task for run in stage.journal)
     assert runs == {"waits_for": 6, "blocks_past_its_limit": 1}
+
+
+def test_a_patience_that_nothing_can_meet_is_refused(stage: Stage) -> None:
+    """The worker ends at once, and says the least that makes sense."""
+    stage.environment["TASKSTREAM_STUCK_AFTER"] = "1"
+    worker = stage.worker()
+    assert worker.wait() == 2
+    assert "stuck_after is 1: must be 2 seconds or more" in worker.log.read_text()

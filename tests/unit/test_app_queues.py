@@ -1,6 +1,5 @@
 """Queues, priorities and routes: where a task goes."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -78,9 +77,7 @@ def test_names_match_as_written() -> None:
         ({"tasks": {"normal": 1}}, {"thumb_*": "gpu"}, "no such queue"),
     ],
 )
-def test_wrong_queues_and_routes_are_refused(
-    declared: Any, routes: Any, named: str
-) -> None:
+def test_wrong_queues_and_routes_are_refused(declared: Any, routes: Any, named: str) -> None:
     """What can't be part of a topic's name, or leads nowhere, is refused when the app is made."""
     with pytest.raises(ConfigError, match=named):
         Queues(declared, routes)
