@@ -6,6 +6,7 @@
     ├── QueueFull         the local queue had no room in time: nothing was sent
     ├── RecordTooLarge    refused before or by the broker: nothing was stored
     ├── UnknownTopic      the topic does not exist
+    ├── ClientLost        a client has lost all brokers, which are there: a new one is needed
     ├── NotOwner          the group has given the partition to somebody else
     └── OffsetLost        records that were not read yet are gone, or nobody knows where to start
 
@@ -38,6 +39,10 @@ class RecordTooLarge(BrokerError):
 
 class UnknownTopic(BrokerError):
     """The topic does not exist."""
+
+
+class ClientLost(BrokerError):
+    """A client has lost all brokers, though they can be reached: only a new one helps."""
 
 
 class NotOwner(BrokerError):
@@ -101,6 +106,8 @@ _KINDS: dict[str, type[BrokerError]] = {
     "COORDINATOR_LOAD_IN_PROGRESS": NotReady,
     "UNSTABLE_OFFSET_COMMIT": NotReady,
     "_WAIT_COORD": NotReady,
+    "_PURGE_QUEUE": NotReady,
+    "_PURGE_INFLIGHT": TimedOut,
     "_QUEUE_FULL": QueueFull,
     "MSG_SIZE_TOO_LARGE": RecordTooLarge,
     "RECORD_LIST_TOO_LARGE": RecordTooLarge,

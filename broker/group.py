@@ -9,8 +9,7 @@ client that are easy to get wrong:
 - After `revoked` or `lost` no record of that partition comes out of `take`.
 - Offsets are looked up between two polls, never in the callback of the assignment: while that one
   waits, the client can't follow its group, and was seen to get no answer for as long as it waited.
-- A client that finds no way back to its group's coordinator, though the brokers answer, is replaced:
-  after a broker that was frozen and thawed, members of some groups were seen to stay without for ever.
+- A client that has lost its brokers for good is replaced (see `lifeline`).
 - Pausing acts on edges: resuming a partition that is not paused has been seen to rewind it.
 - Inside a callback only those methods of the client may be called that don't let Python go on with a
   state of their own: `list_topics` there was measured to abort the process at the next callback.
@@ -40,6 +39,7 @@ from taskstream.broker.failures import (
     root_name,
 )
 from taskstream.broker.joining import Joining
+from taskstream.broker.lifeline import Lifeline
 from taskstream.broker.messages import record_of
 from taskstream.broker.records import Record
 from taskstream.broker.settings import consumer_options
@@ -57,18 +57,8 @@ Offsets = Mapping[Place, tuple[int, str]]
 
 _WATERMARKS_HOLD = 0.5  # seconds
 _LONGEST_POLL = 0.1
+_COUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.2
-
-COORDINATOR_PATIENCE = 30.0
-"""Seconds without a word from the group's coordinator before a client is suspected to have lost it."""
-
-COORDINATOR_GRACE = 5.0
-"""Seconds that a suspected client gets to find it while brokers answer; then a new one is made."""
-
-_PROBE_EVERY = 2.0
-_PROBE_TIMEOUT = 1.0
-_SILENCE = ("_TIMED_OUT", "_WAIT_COORD", "_TRANSPORT", "_ALL_BROKERS_DOWN")
-"""What the client calls it when there is no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +173,19 @@ class GroupConsumer:
         self._joined = False
         self._counts: dict[str, int] = {}
         self._generation = 0
-        self._heard_at = clock.monotonic()
-        self._probe_at = 0.0
-        self._suspected_at: float | None = None
         # Wrong options must show here, so there is a client before its protocol is known.
         self._consumer = self._connect()
+        self._lifeline = Lifeline(
+            settings,
+            lambda timeout: self._consumer.list_topics(self.topics[0], timeout=timeout),
+            clock=clock,
+        )
 
     def take(self, limit: int, timeout: float) -> list[Record]:
         """1 to `limit` records, or none after `timeout` seconds; waits for the first, not for more.
 
-        It may return earlier without any, for what is to be done between two polls. Call it often, also while everything is paused: it is what keeps the membership alive.
+        It may return earlier without any, for what is to be done between two polls. Call it often,
+        also while everything is paused: it is what keeps the membership alive.
 
         Raises:
             BrokerError: the member can't go on; close it and make a new one.
@@ -202,6 +195,7 @@ class GroupConsumer:
         self._gone.clear()
         if not self._joined and not self._join():
             time.sleep(timeout)
+            self._look_after_client()
             self._raise_recorded([])
             return []
         self._send_commits()
@@ -215,7 +209,9 @@ class GroupConsumer:
         self._start_waiting()
         self._read_watermarks()
         self._raise_recorded(records)
-        self._look_for_coordinator()
+        if records:
+            self._lifeline.heard()
+        self._look_after_client()
         return records
 
     def pause(self, places: Iterable[Place]) -> None:
@@ -354,7 +350,6 @@ class GroupConsumer:
             on_lost=self._of_this_client(self._on_lost),
         )
         self._joined = True
-        self._hear()
         return True
 
     def _of_this_client(self, callback: Callable[..., None]) -> Callable[..., None]:
@@ -370,58 +365,23 @@ class GroupConsumer:
     def _count(self, topic: str) -> int:
         # Never from a callback: the client forgets there that it is inside one, and the next callback
         # of the same `poll` aborts the process.
-        return len(self._consumer.list_topics(topic, timeout=5.0).topics[topic].partitions)
+        return len(
+            self._consumer.list_topics(topic, timeout=_COUNT_TIMEOUT).topics[topic].partitions
+        )
 
     def _connect_again(self) -> None:
         """A new client in place of this one, which must not own anything any more."""
         self._generation += 1
         _run_with_deadline(self._consumer.close, 5.0)
         self._consumer = self._connect()
+        self._lifeline.heard()
         self._joined = False
 
-    def _hear(self) -> None:
-        """Notes a word from the group's coordinator."""
-        self._heard_at = self._clock.monotonic()
-        self._suspected_at = None
-
-    def _look_for_coordinator(self) -> None:
-        """Replaces a client that has lost its group's coordinator for good."""
-        now = self._clock.monotonic()
-        if self._embedded or not self._joined or now < self._heard_at + COORDINATOR_PATIENCE:
+    def _look_after_client(self) -> None:
+        """Replaces a client that has lost its brokers; whatever it owned counts as lost, too."""
+        if not self._lifeline.lost():
             return
-        if now < self._probe_at:
-            return
-        self._probe_at = now + _PROBE_EVERY
-        if self._coordinator_answers():
-            self._hear()
-        elif not self._brokers_answer():
-            self._suspected_at = None
-        elif self._suspected_at is None:
-            self._suspected_at = now
-        elif now > self._suspected_at + COORDINATOR_GRACE:
-            _log.warning(
-                "no word from the group's coordinator though the brokers answer; joining anew",
-                group=self.group, seconds=round(now - self._heard_at),
-            )  # fmt: skip
-            self._begin_anew()
-
-    def _coordinator_answers(self) -> bool:
-        try:
-            self._consumer.committed([TopicPartition(self.topics[0], 0)], timeout=_PROBE_TIMEOUT)
-        except KafkaException as error:
-            # An answer that it is not ready, or doesn't want to, is one.
-            return root_name(error.args[0]) not in _SILENCE
-        return True
-
-    def _brokers_answer(self) -> bool:
-        try:
-            self._consumer.list_topics(self.topics[0], timeout=_PROBE_TIMEOUT)
-        except KafkaException:
-            return False
-        return True
-
-    def _begin_anew(self) -> None:
-        """Everything counts as lost: without a coordinator nobody knows whose it is."""
+        _log.warning("a client has lost all brokers; a new one joins", group=self.group)
         places = list(self._owned)
         self._owned.clear()
         self._started.clear()
@@ -431,7 +391,6 @@ class GroupConsumer:
         if places:
             self._tell(self._listener.lost, places)
         self._connect_again()
-        self._hear()
 
     def _send_commits(self) -> None:
         while self._to_commit:
@@ -497,7 +456,7 @@ class GroupConsumer:
     # Callbacks of the client. None may raise: the client would carry it through C into `poll`.
 
     def _on_assign(self, _consumer: object, partitions: list[TopicPartition]) -> None:
-        self._hear()
+        self._lifeline.heard()
         self._waiting.update(_places(partitions))
         self._look_up_at = 0.0
         # Left to itself the client would start reading what the listener never heard of.
@@ -521,7 +480,6 @@ class GroupConsumer:
             self._unusable = self._raised = error
             self._tell(self._listener.failed, error, True)
             return
-        self._hear()
         self._waiting.clear()
         self._begin(assigned)
 
@@ -575,7 +533,7 @@ class GroupConsumer:
                 failure = broker_error(why, f"committing for group {self.group}")
                 refused.setdefault(why.name(), (failure, {}))[1][place] = partition.offset
         if stored:
-            self._hear()
+            self._lifeline.heard()
             self._tell(self._listener.committed, None, stored)
         for failure, offsets in refused.values():
             self._tell(self._listener.committed, failure, offsets)

@@ -18,12 +18,14 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from taskstream.broker.embedded import address
 from taskstream.broker.failures import QueueFull, TimedOut, UnknownTopic, broker_error
 from taskstream.broker.forks import abandon
+from taskstream.broker.lifeline import Lifeline
 from taskstream.broker.room import Room
 from taskstream.broker.settings import producer_options, record_limit_bytes
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Header
 from taskstream.core.errors import BrokerError, ConfigError
 from taskstream.core.settings import Settings
+from taskstream.observability import logs
 
 ANY_PARTITION = -1
 
@@ -31,6 +33,8 @@ _COUNT_HOLDS = 60.0  # seconds that a topic's partition count is believed
 _LOOK_UP_TIMEOUT = 10.0
 _RECORD_OVERHEAD_BYTES = 80
 _POLL = 0.1  # how long the reporting thread may take to see that it is to end
+
+_log = logs.logger(__name__)
 
 
 class Ack(NamedTuple):
@@ -201,6 +205,8 @@ class Sender:
         self._waiting = 0
         self._drained = threading.Event()
         self._trouble = ""
+        # Whether a question was not answered: worth a look though nothing waits.
+        self._doubted = False
 
     def _open(self) -> Producer:
         with self._lock:
@@ -226,7 +232,27 @@ class Sender:
 
     def _report(self, client: Producer) -> None:
         """Delivery reports come out of `poll` and nowhere else; it waits in C, without the GIL."""
+        lifeline = Lifeline(
+            self._settings, lambda timeout: client.list_topics(timeout=timeout), clock=self._clock
+        )
         while not self._closed:
+            client.poll(_POLL)
+            if not len(client) and not self._doubted:
+                lifeline.heard()
+            elif lifeline.lost():
+                self._give_up(client)
+                break
+
+    def _give_up(self, client: Producer) -> None:
+        """Leaves a client that has lost all brokers; the next record gets a new one."""
+        _log.warning("a producer has lost all brokers; a new one follows", client=self._client_id)
+        with self._lock:
+            self._client = self._thread = None
+            self._doubted = False
+        # Whoever took hold of it a moment ago may still give it something.
+        until = self._clock.monotonic() + self._settings.publish_timeout
+        while len(client) or self._clock.monotonic() < until:
+            client.purge()
             client.poll(_POLL)
 
     def _on_report(
@@ -269,7 +295,9 @@ class Sender:
             else:  # where brokers create topics by themselves, asking by name would
                 topics = client.list_topics(timeout=timeout).topics
         except KafkaException as error:
+            self._doubted = True
             raise self._failure(error, topic) from error
+        self._doubted = False
         if topic not in topics or not topics[topic].partitions:
             raise UnknownTopic(f"topic {topic} does not exist: `taskstream init` creates topics")
         return len(topics[topic].partitions)

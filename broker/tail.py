@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from taskstream.broker.embedded import address
-from taskstream.broker.failures import OffsetLost, TimedOut, broker_error
+from taskstream.broker.failures import ClientLost, OffsetLost, TimedOut, broker_error
+from taskstream.broker.lifeline import Lifeline
 from taskstream.broker.messages import record_of
 from taskstream.broker.records import Record
 from taskstream.broker.settings import reader_options
@@ -87,6 +88,11 @@ class Tail:
             self._consumer = Consumer(options)
         except (KafkaException, ValueError, TypeError) as error:
             raise ConfigError(f"a Kafka client: {error}") from error
+        self._lifeline = Lifeline(
+            settings,
+            lambda timeout: self._consumer.list_topics(topic, timeout=timeout),
+            clock=SYSTEM_CLOCK,
+        )
         self._consumer.assign(
             [TopicPartition(topic, number, offset) for number, offset in starts.items()]
         )
@@ -102,12 +108,15 @@ class Tail:
 
         Raises:
             OffsetLost: retention has deleted what was to be read next.
+            ClientLost: this client is of no use any more; make a new one.
             BrokerError: Kafka refused. A broker that can't be reached for now is no error here.
         """
         try:
             first = self._consumer.poll(timeout)
             if first is None:
+                self._look_after_client()
                 return []
+            self._lifeline.heard()
             messages = [first, *(self._consumer.consume(limit - 1, 0) if limit > 1 else ())]
         except (KafkaException, RuntimeError) as error:
             raise broker_error(error, f"reading {self.topic}") from error
@@ -135,6 +144,10 @@ class Tail:
     def close(self) -> None:
         """Lets the connection go."""
         self._consumer.close()
+
+    def _look_after_client(self) -> None:
+        if self._lifeline.lost():
+            raise ClientLost(f"reading {self.topic}: the client has lost all brokers")
 
     def _hear(self, message: Any) -> None:
         error = message.error()

@@ -1,15 +1,22 @@
 """What the rest of the code counts on, the same on the embedded broker and on a real Kafka."""
 
+import math
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from tests.support.brokers import PARTITIONS, Broker
+from tests.support.brokers import PARTITIONS, Broker, fresh
 from tests.support.eventually import eventually
 
-from taskstream.broker.failures import QueueFull, RecordTooLarge, UnknownTopic
+from taskstream.broker.failures import (
+    ClientLost,
+    NotReady,
+    QueueFull,
+    RecordTooLarge,
+    UnknownTopic,
+)
 from taskstream.broker.follow import Follower
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Ack, Sender
@@ -17,7 +24,11 @@ from taskstream.broker.tail import Tail, read_to_end
 from taskstream.broker.topics import TopicSpec
 from taskstream.core.envelope import Header, Place
 from taskstream.core.errors import BrokerError
+from taskstream.core.settings import Settings
 from taskstream.producer.routing import partition_for
+
+NOBODY = "127.0.0.1:1"
+"""Where no broker listens."""
 
 
 def test_a_record_arrives_as_it_was_sent(broker: Broker) -> None:
@@ -249,6 +260,47 @@ def test_a_tail_starts_at_offsets(broker: Broker) -> None:
             taken += tail.take(10, 1.0)
 
     assert [record.offset for record in taken] == [3, 4]
+
+
+def test_a_tail_says_that_its_client_is_lost(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it gets no answer and a new one would; so its owner makes one, and goes on from there."""
+    monkeypatch.setattr("taskstream.broker.lifeline.SILENCE", 0.2)
+    monkeypatch.setattr("taskstream.broker.lifeline.ASK_AGAIN", 0.1)
+    monkeypatch.setattr("taskstream.broker.tail.address", lambda _settings: NOBODY)
+    with (
+        fresh(Settings(bootstrap_servers=kafka)) as broker,
+        Tail(broker.settings, broker.topic) as tail,
+        pytest.raises(ClientLost, match="has lost all brokers"),
+    ):
+        eventually(lambda: tail.take(1, 0.1), timeout=30)
+
+
+def test_a_producer_that_has_lost_its_brokers_is_replaced(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waited in it is reported as not sent, and the next record goes through a new one."""
+    monkeypatch.setattr("taskstream.broker.lifeline.SILENCE", 0.2)
+    monkeypatch.setattr("taskstream.broker.lifeline.ASK_AGAIN", 0.1)
+    servers = iter([NOBODY])
+    monkeypatch.setattr("taskstream.broker.sender.address", lambda _settings: next(servers, kafka))
+    outcomes: list[tuple[Ack | None, BrokerError | None]] = []
+    with fresh(Settings(bootstrap_servers=kafka, publish_timeout=20.0)) as broker:
+        sender = Sender(broker.settings, client_id="test")
+        sender._counts[broker.topic] = (1, math.inf)
+
+        def send() -> None:
+            sender.send(
+                broker.topic, b"v", key=None, headers=[],
+                on_done=lambda ack, error: outcomes.append((ack, error)),
+            )  # fmt: skip
+
+        send()
+        eventually(lambda: outcomes, timeout=15)
+        assert isinstance(outcomes[0][1], NotReady)
+        send()
+        assert sender.close(15.0) == 0
+        assert outcomes[1][1] is None
+        assert len(read_to_end(broker.settings, broker.topic)) == 1
 
 
 def test_a_tail_starts_at_a_time(broker: Broker) -> None:

@@ -251,17 +251,20 @@ def test_a_partition_that_the_broker_does_not_know_yet_is_asked_for_again(broker
     assert member.heard.failures == []
 
 
-def test_a_client_without_a_coordinator_is_replaced(
-    real_broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When the brokers answer and the coordinator doesn't, for long: all is lost, and comes back."""
-    monkeypatch.setattr("taskstream.broker.group.COORDINATOR_PATIENCE", 0.5)
-    monkeypatch.setattr("taskstream.broker.group.COORDINATOR_GRACE", 0.5)
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients are looked at after half a second of silence."""
+    monkeypatch.setattr("taskstream.broker.lifeline.SILENCE", 0.5)
+    monkeypatch.setattr("taskstream.broker.lifeline.ASK_AGAIN", 0.1)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_client_that_has_lost_its_brokers_is_replaced(real_broker: Broker) -> None:
+    """What it owned is lost, and comes back to the new one; nothing is skipped."""
     broker = real_broker
     with Member(broker) as member:
         member.until(lambda: len(member.consumer.assignment) == PARTITIONS)
-        first = member.consumer._consumer
-        member.consumer._consumer = _Uncoordinated(first)
+        member.consumer._consumer = _Brokerless(member.consumer._consumer)
         member.until(lambda: len(member.heard.losses) == PARTITIONS)
         broker.send([(b"k", b"v")], partition=2)
         member.until(lambda: len(member.records) == 1, timeout=90)
@@ -270,20 +273,19 @@ def test_a_client_without_a_coordinator_is_replaced(
     assert member.heard.failures == []
 
 
-def test_a_client_is_kept_while_no_broker_answers(
+@pytest.mark.usefixtures("hasty")
+def test_a_client_that_never_found_a_broker_is_replaced(
     real_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new one would not get further."""
-    monkeypatch.setattr("taskstream.broker.group.COORDINATOR_PATIENCE", 0.5)
-    monkeypatch.setattr("taskstream.broker.group.COORDINATOR_GRACE", 0.5)
+    """Before it could join, too."""
+    nobody, there = "127.0.0.1:1", real_broker.settings.bootstrap_servers
+    servers = iter([nobody])
+    monkeypatch.setattr("taskstream.broker.group.address", lambda _settings: next(servers, there))
+    monkeypatch.setattr("taskstream.broker.group._COUNT_TIMEOUT", 0.5)
     with Member(real_broker) as member:
         member.until(lambda: len(member.consumer.assignment) == PARTITIONS)
-        alone = _Uncoordinated(member.consumer._consumer, cut_off=True)
-        member.consumer._consumer = alone
-        member.until(lambda: alone.asked > 3)
 
-        assert member.consumer._consumer is alone
-        assert member.heard.losses == []
+    assert member.heard.losses == []
 
 
 class _Forgetful:
@@ -303,25 +305,22 @@ class _Forgetful:
         return self._client.get_watermark_offsets(*place, **how)
 
 
-class _Uncoordinated:
-    """A client that hears nothing from its group's coordinator; cut off, from no broker either."""
+class _Brokerless:
+    """A client that gets no answer."""
 
-    def __init__(self, client: Any, *, cut_off: bool = False) -> None:
+    def __init__(self, client: Any) -> None:
         self._client = client
-        self._cut_off = cut_off
-        self.asked = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
-    def committed(self, *_what: Any, **_how: Any) -> Any:
-        self.asked += 1
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    def list_topics(self, *_what: Any, **_how: Any) -> Any:
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
-    def list_topics(self, *what: Any, **how: Any) -> Any:
-        if self._cut_off:
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
-        return self._client.list_topics(*what, **how)
+    def poll(self, timeout: float) -> Any:
+        """Nothing comes."""
+        self._client.pause(self._client.assignment())
+        return self._client.poll(timeout)
 
 
 def _shared(broker: Broker, *members: Member) -> bool:
