@@ -246,6 +246,7 @@ def _heartbeats() -> dict[str, str]:
         "cleanup.policy": "compact,delete",
         "retention.ms": str(round(HEARTBEAT_RETENTION * 1000)),
         "segment.ms": str(round(HOUR * 1000)),
+        "message.timestamp.type": _TIMES,
     }
 
 

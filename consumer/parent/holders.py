@@ -4,6 +4,9 @@ The workers' heartbeats tell: each lists what its worker runs beyond its own par
 is free again once its holder has said goodbye, or has written a heartbeat at or after the hold that does
 not list it, or has been silent for so long that it must have stopped by itself (`Fence.silence`).
 
+How long that is, the topic alone says, in which our own heartbeats stand, too: by our clock a holder would
+fall silent when that clock is wrong, or when we are halted, or read nothing for a while.
+
 `Beats` is pure. The topic is read only once anything is held here.
 """
 
@@ -14,7 +17,6 @@ from taskstream.broker.follow import Follower
 from taskstream.broker.offsets import Held
 from taskstream.broker.records import Record
 from taskstream.consumer.parent.lanes import Entry
-from taskstream.core.clock import Clock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import Undecodable
 from taskstream.core.names import Names
@@ -44,7 +46,6 @@ class Holders:
         records: reads heartbeats.
         silence: after how many seconds without a heartbeat a worker is taken to be gone.
         tell: takes `HoldersHeard`, from any thread, without blocking.
-        clock: the time.
     """
 
     def __init__(
@@ -55,9 +56,7 @@ class Holders:
         *,
         silence: float,
         tell: Callable[[HoldersHeard], None],
-        clock: Clock,
     ) -> None:
-        self._clock = clock
         self._beats = Beats(records, silence)
         self._follower = Follower(
             settings,
@@ -75,16 +74,11 @@ class Holders:
 
     def hear(self, event: HoldersHeard) -> None:
         """Takes heartbeats in."""
-        self._beats.hear(
-            event.heartbeats,
-            event.complete,
-            now=self._clock.now(),
-            monotonic=self._clock.monotonic(),
-        )
+        self._beats.hear(event.heartbeats, event.complete)
 
-    def holds(self, entry: Entry, now: float) -> bool:
-        """Whether the entry's holder runs it still, for all that anybody knows; `now` is monotonic."""
-        return entry.held is not None and self._beats.hold(entry.place, entry.held, now)
+    def holds(self, entry: Entry) -> bool:
+        """Whether the entry's holder runs it still, for all that anybody knows."""
+        return entry.held is not None and self._beats.hold(entry.place, entry.held)
 
     def close(self, timeout: float) -> None:
         """Ends the reading, within so many seconds."""
@@ -94,7 +88,7 @@ class Holders:
 @dataclass(frozen=True, slots=True)
 class _Beat:
     at_us: int
-    heard: float
+    appended: float
     running: frozenset[tuple[Place, int]]
 
 
@@ -110,20 +104,18 @@ class Beats:
         self._records = records
         self._silence = silence
         self._beats: dict[str, _Beat] = {}
+        self._newest = 0.0
         self._complete = False
 
-    def hear(
-        self, heartbeats: Iterable[Record], complete: bool, *, now: float, monotonic: float
-    ) -> None:
+    def hear(self, heartbeats: Iterable[Record], complete: bool) -> None:
         """Takes heartbeats in.
 
         Args:
             heartbeats: in the topic's order.
             complete: whether this and what came before is all that stood there at the start.
-            now: seconds since 1970.
-            monotonic: the same instant in monotonic seconds.
         """
         for record in heartbeats:
+            self._newest = max(self._newest, record.timestamp)
             worker = (record.key or b"").decode(errors="replace")
             if record.value is None:
                 self._beats.pop(worker, None)
@@ -132,22 +124,21 @@ class Beats:
                 fields = self._records.decode(record.value)[1]
             except Undecodable:
                 continue  # a worker of another version: its silence will tell
-            heard = monotonic - max(0.0, now - record.timestamp)
-            self._beats[worker] = _Beat(fields["at"], heard, _running(fields["running"]))
+            running = _running(fields["running"])
+            self._beats[worker] = _Beat(fields["at"], record.timestamp, running)
         self._complete = self._complete or complete
 
-    def hold(self, place: Place, held: Held, monotonic: float) -> bool:
+    def hold(self, place: Place, held: Held) -> bool:
         """Whether the record's holder runs it still.
 
         Args:
             place: the record's partition.
             held: what the commit said.
-            monotonic: now, in monotonic seconds.
         """
         if not self._complete:
             return True
         beat = self._beats.get(held.worker)
-        if beat is None or monotonic - beat.heard > self._silence:
+        if beat is None or self._newest - beat.appended > self._silence:
             return False
         return beat.at_us < held.since_us or (place, held.offset) in beat.running
 

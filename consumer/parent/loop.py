@@ -244,7 +244,7 @@ class Parent:
         while self._mailbox:
             self._react(work, self._mailbox.popleft())
         work.dispatch.wake_due()
-        work.dispatch.free_held(lambda entry: work.holders.holds(entry, now))
+        work.dispatch.free_held(work.holders.holds)
         work.settling.hand_off_again(now)
         # Before anything starts: after a halt this is where it shows that nothing may.
         self._beat(work, now)

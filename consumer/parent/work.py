@@ -214,7 +214,7 @@ def open_work(
         )
 
     handover = Handover(ownership, beats, tell_workers, fence, metrics=metrics, clock=clock)
-    holders = Holders(settings, names, records, silence=fence.silence, tell=tell, clock=clock)
+    holders = Holders(settings, names, records, silence=fence.silence, tell=tell)
     gauges.of_lanes(metrics, ownership, intakes, dispatch, breakers)
     orders.start()
     for intake in intakes:

@@ -63,9 +63,9 @@ def test_a_limit_that_its_partitions_can_not_share_is_refused() -> None:
 
 
 def test_times_that_decide_are_the_brokers() -> None:
-    """A publisher's clock decides nothing; nor does that of whoever gives an order."""
+    """A publisher's clock decides nothing; nor does that of whoever gives an order, or holds a task."""
     for name, config in planned().items():
-        is_timed = name.startswith(("shop.tasks.", "shop.delay.", "shop.control"))
+        is_timed = name.startswith(("shop.tasks.", "shop.delay.", "shop.control", "shop.workers"))
         assert (config.get("message.timestamp.type") == "LogAppendTime") is is_timed
 
 
