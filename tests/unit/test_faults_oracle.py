@@ -225,3 +225,18 @@ def test_recovery_from_a_fault_within_an_outage_counts_from_the_outages_end() ->
         ],
     )
     assert judge(facts).recovery == 2.0
+
+
+def test_an_outage_is_over_when_tasks_of_each_name_start_again() -> None:
+    """Only those count that had waited for it; the slowest name says how long it took."""
+    tasks = {"a": "quick", "b": "quick", "c": "naps", "d": "naps"}
+    times = {"a": 31.0, "b": 38.0, "c": 34.0, "d": 44.0}
+    facts = history(
+        starts=[start(id=id_, task=tasks[id_], at=at) for id_, at in times.items()],
+        expected={
+            id_: expected(task, published=40.0 if id_ == "d" else 20.0)
+            for id_, task in tasks.items()
+        },
+        strikes=[Strike("Kafka frozen", 9.0, 30.0)],
+    )
+    assert judge(facts).recovery == 4.0

@@ -7,7 +7,7 @@ notes its own start. So a run is judged by what happened, not by what a worker t
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -33,11 +33,13 @@ class Expected:
         planned: what was published.
         value: the encoded result it must have, without its frame; empty where it must die.
         due: not to be started before, seconds since 1970; None for at once.
+        published: when, seconds since 1970.
     """
 
     planned: Planned
     value: bytes = b""
     due: float | None = None
+    published: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,9 @@ class Verdict:
         convicted: tasks that died as `WorkerLost` because the faults hit them three times or more:
             nobody can tell that from a task that kills its process.
         letters_twice: dead letters beyond the first of an identity.
-        recovery: seconds until the last task that a fault caught in mid-run was recorded; None
-            where none was caught.
+        recovery: seconds until the last task that a fault caught in mid-run was recorded, or until
+            tasks of each name that waited for the end of an outage started again; None where
+            nothing was caught, and nothing waited.
     """
 
     acknowledged: int
@@ -170,7 +173,10 @@ def judge(facts: Facts) -> Verdict:
         twice=twice,
         convicted=len(convicted),
         letters_twice=sum(count - 1 for count in facts.letters.values()),
-        recovery=_recovery(facts, witness),
+        recovery=max(
+            (*_recovered(facts, witness), *_resumed(facts, witness)),
+            default=None,
+        ),
     )
 
 
@@ -378,12 +384,12 @@ def _letters(facts: Facts) -> Iterable[Finding]:
             yield Finding("false dead letter", f"attempt {attempt} of run {run}: {_told([known])}")
 
 
-def _recovery(facts: Facts, witness: _Witness) -> float | None:
+def _recovered(facts: Facts, witness: _Witness) -> Iterator[float]:
+    """How long each task that was caught in mid-run took until it was recorded."""
     recorded: dict[Identity, list[Stored]] = defaultdict(list)
     for rows in witness.stored.values():
         for row in rows:
             recorded[row.id, row.run, row.attempt].append(row)
-    longest = None
     outages = [strike for strike in facts.strikes if strike.pids is None]
     for strike in facts.strikes:
         # What strikes during an outage can't be got over before its end.
@@ -400,8 +406,26 @@ def _recovery(facts: Facts, witness: _Witness) -> float | None:
                 continue
             after = min((row.at for row in stored if row.at > strike.at), default=None)
             if after is not None:
-                longest = max(longest or 0.0, after - over)
-    return longest
+                yield after - over
+
+
+def _resumed(facts: Facts, witness: _Witness) -> Iterator[float]:
+    """How long each outage's end was ago when tasks of each name that had waited for it started."""
+    first = {
+        id_: starts[0].at
+        for (id_, run, attempt), starts in witness.starts.items()
+        if not run and attempt == 1
+    }
+    for outage in facts.strikes:
+        if outage.pids is not None or outage.over == outage.at:
+            continue
+        again: dict[str, float] = {}
+        for id_, at in first.items():
+            task = facts.expected[id_]
+            if task.due is None and task.published < outage.over < at:
+                name = task.planned.task
+                again[name] = min(again.get(name, at), at)
+        yield from (at - outage.over for at in again.values())
 
 
 def _number(facts: Facts, start: Start) -> int:

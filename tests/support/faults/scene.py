@@ -22,7 +22,7 @@ from taskstream.broker.topics import Topics
 from taskstream.core import envelope
 from taskstream.core.envelope import Envelope
 from taskstream.core.errors import StoreError
-from taskstream.core.ids import new_id
+from taskstream.core.ids import new_id, time_of
 from taskstream.infra.catalogue import Server
 from taskstream.infra.faults import ServerHandle
 from taskstream.results.row import Row, current
@@ -276,7 +276,7 @@ class Publisher(threading.Thread):
             task = self._scene.app.find(planned.task)
             assert task is not None
             value = b"" if planned.state.name == "DEAD" else task.result.encode(planned.result)
-            acknowledged[handle.id] = Expected(planned, value, handle.due)
+            acknowledged[handle.id] = Expected(planned, value, handle.due, time_of(handle.id))
         return acknowledged
 
     def _publish(self) -> None:
