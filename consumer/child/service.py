@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -251,6 +252,9 @@ class Service:
         self._until_readable(decode, BrokerError, SchemaError)
         if attempt.found is None:
             self._trace(attempt)
+        if attempt.verdict is None:
+            with suppress(SchemaConflict):  # it will say so when it has something to encode
+                self._prefix(attempt)
 
     def _trace(self, attempt: Attempt) -> None:
         envelope, record = attempt.envelope, attempt.given.record
@@ -320,7 +324,10 @@ class Service:
         self._record(attempt)
 
     def _prefix(self, attempt: Attempt) -> bytes:
-        """The frame of a task's results; its schema is stored before the first of them."""
+        """The frame of a task's results; its schema is stored before the first of them.
+
+        Asked for before the task runs, for the event loop must not wait for the schema store.
+        """
         assert attempt.task is not None
         name = attempt.task.name
         if name not in self._prefixes:

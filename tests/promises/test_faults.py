@@ -11,12 +11,20 @@ from tests.support.faults.run import Order, run
 from tests.support.servers import Servers
 
 CLASSIC = [name for name, fault in FAULTS.items() if fault.classic]
+QUICK = "workers killed"
+"""The one that every test run goes through in the classic protocol, too."""
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("fault", "protocol"),
-    [*((name, "consumer") for name in FAULTS), *((name, "classic") for name in CLASSIC)],
+    [
+        *((name, "consumer") for name in FAULTS),
+        *(
+            pytest.param(name, "classic", marks=() if name == QUICK else pytest.mark.long)
+            for name in CLASSIC
+        ),
+    ],
 )
 def test_nothing_is_lost_twice_early_or_out_of_order(
     kafka: str, cassandra: str, servers: Servers, fault: str, protocol: str

@@ -10,7 +10,7 @@ from tests.support.faults.report import told
 from tests.support.faults.run import Order, run
 from tests.support.servers import Servers
 
-QUICK = ("commit before write", "plain commit", "consecutive integers", "due times ignored")
+QUICK = ("consecutive integers", "due times ignored")
 """Those that every test run goes through; `make long` and `make faults` go through all."""
 
 

@@ -2,7 +2,8 @@
 
 That nothing is committed meanwhile is `tests/promises/test_2_offsets_follow_results.py`.
 
-Broken on purpose once, and seen to fail: `Service.store_healthy` always true.
+Broken on purpose once, and seen to fail: `Service.store_healthy` always true; the frame of a result looked up
+when there is one, on the event loop.
 """
 
 import pytest
@@ -75,6 +76,24 @@ def test_without_kafka_a_worker_is_not_ready_and_goes_on_by_itself(
     stage.wait_for(handles, {State.SUCCEEDED: 200}, timeout=60)
     eventually(lambda: pages.problems("ready") == [], timeout=60)
     eventually(lambda: stage.left_over() == 0, timeout=30)
+
+
+def test_a_first_result_needs_no_kafka(stage: Stage, pages: Pages, servers: Servers) -> None:
+    """Its schema was stored before the task began: it is recorded, and holds up no other on its loop."""
+    gate = stage.directory / "gate"
+    handles = [stage.task("waits_for").publish(str(gate)) for _ in range(4)]
+    eventually(lambda: len(stage.journal) == 4, timeout=60)
+    kafka = servers.handle(Server.KAFKA)
+    kafka.stop()
+    try:
+        gate.touch()
+        # Within the time that a worker may go on without Kafka.
+        eventually(lambda: all(map(stage.rows, handles)), timeout=5)
+    finally:
+        kafka.cont()
+    stage.wait_for(handles, {State.SUCCEEDED: 4}, timeout=60)
+    assert len(stage.journal) == 4
+    assert pages.problems("live") == []
 
 
 def test_a_worker_ends_in_time_without_kafka(stage: Stage, servers: Servers) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.support.faults.journal import Asked, End, Journal, Start, Stored
 from tests.support.faults.oracle import (
+    CUT_OFF,
     DIED,
     FENCED,
     Expected,
@@ -225,6 +226,22 @@ def test_recovery_from_a_fault_within_an_outage_counts_from_the_outages_end() ->
         ],
     )
     assert judge(facts).recovery == 2.0
+
+
+def test_what_ran_when_kafka_went_away_for_long_may_run_again() -> None:
+    """Its owner ends it, unrecorded, before the group may give it away; after a short outage it does not."""
+    facts = history(
+        starts=[start(), start(at=31.0)],
+        writes=[stored(started=31.0, at=32.0)],
+        rows=[row(started=31.0)],
+        seen={1: 33.0},
+        strikes=[Strike("Kafka restarted", 11.0, 20.0)],
+        cut_off=5.0,
+    )
+    assert judge(facts).twice == {CUT_OFF: 1}
+    assert judge(replace(facts, cut_off=10.0)).broken == {"run again unexplained": 1}
+    other = [Strike("Cassandra restarted", 11.0, 20.0)]
+    assert judge(replace(facts, strikes=other)).broken == {"run again unexplained": 1}
 
 
 def test_an_outage_is_over_when_tasks_of_each_name_start_again() -> None:

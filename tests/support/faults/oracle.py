@@ -5,6 +5,7 @@ became of them, the store's rows; what ran, when and on whose behalf, the journa
 notes its own start. So a run is judged by what happened, not by what a worker thought of it.
 """
 
+import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -73,6 +74,7 @@ class Facts:
         partitions: of each task topic.
         left_over: records above the committed offsets at the end.
         exits: the workers' exit codes after SIGTERM.
+        cut_off: seconds without Kafka after which a worker may end what it runs, unrecorded.
     """
 
     expected: Mapping[str, Expected]
@@ -84,6 +86,7 @@ class Facts:
     partitions: int = 1
     left_over: int = 0
     exits: Sequence[int] = ()
+    cut_off: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,7 @@ class Verdict:
 
 DIED = "its process died while it ran or was unrecorded"
 FENCED = "its owner had lost the partition"
+CUT_OFF = "its owner had heard nothing of Kafka for too long, and ended it"
 """Why an attempt may be run twice."""
 
 
@@ -292,12 +296,25 @@ def _repeats(facts: Facts, witness: _Witness, twice: Counter[str]) -> Iterable[F
                     twice[DIED] += 1
                 elif earlier.fence != start.fence:
                     twice[FENCED] += 1
+                elif _cut_off_between(facts, earlier.at, start.at):
+                    twice[CUT_OFF] += 1
                 else:
                     yield Finding("run again unexplained", f"{earlier}, then {start}")
 
 
 def _died_before(facts: Facts, start: Start, at: float) -> bool:
     return max(facts.seen.get(start.pid, 0.0), start.at) < at
+
+
+def _cut_off_between(facts: Facts, first: float, second: float) -> bool:
+    """Whether an outage of Kafka lasted so long between two starts that the owner gave up."""
+    return any(
+        "Kafka" in strike.what
+        and strike.over - strike.at > facts.cut_off
+        and first < strike.over
+        and second > strike.at + facts.cut_off
+        for strike in facts.strikes
+    )
 
 
 def _orders(facts: Facts, witness: _Witness) -> Iterable[Finding]:

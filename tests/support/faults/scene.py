@@ -19,6 +19,8 @@ from taskstream.admin.provision import init
 from taskstream.broker.sender import Sender
 from taskstream.broker.tail import Tail, read_to_end
 from taskstream.broker.topics import Topics
+from taskstream.consumer.parent import heartbeat
+from taskstream.consumer.parent.fence import Fence
 from taskstream.core import envelope
 from taskstream.core.envelope import Envelope
 from taskstream.core.errors import StoreError
@@ -141,6 +143,7 @@ class Scene:
 
     def facts(self, expected: Mapping[str, Expected], exits: Sequence[int], left: int) -> Facts:
         """Everything there is to know of the run."""
+        fence = Fence(self.session, heartbeat.EVERY)
         return Facts(
             expected=expected,
             rows=self.rows(list(expected)),
@@ -151,6 +154,7 @@ class Scene:
             partitions=PARTITIONS,
             left_over=left,
             exits=exits,
+            cut_off=fence.cancel_after - fence.commit_again,
         )
 
     def rows(self, ids: list[str]) -> dict[str, list[Row]]:
