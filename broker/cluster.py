@@ -57,20 +57,42 @@ def look_at(settings: Settings, timeout: float = 10.0) -> Cluster:
         BrokerError: it does not answer in time.
         ConfigError: no broker is configured.
     """
-    admin = AdminClient(admin_options(settings, address(settings), client_id="taskstream-look"))
-    try:
-        brokers = admin.list_topics(timeout=timeout).brokers
-    except KafkaException as error:
-        raise broker_error(error, f"asking {settings.bootstrap_servers}") from error
+    admin, brokers = _ask(settings, timeout)
     return Cluster(
-        tuple(f"{broker.host}:{broker.port}" for broker in brokers.values()),
+        tuple(brokers.values()),
         () if settings.embedded else _protocols(admin, min(brokers), timeout),
     )
+
+
+def reach(settings: Settings, timeout: float) -> None:
+    """Asks through a new client whether any broker is there.
+
+    Args:
+        settings: where the cluster is.
+        timeout: seconds.
+
+    Raises:
+        BrokerError: none is, or none says so in time.
+    """
+    _ask(settings, timeout)
 
 
 def client_version() -> str:
     """The version of the Kafka client library underneath, as text."""
     return str(confluent_kafka.libversion()[0])
+
+
+def _ask(settings: Settings, timeout: float) -> tuple[AdminClient, dict[int, str]]:
+    """A new client, and `host:port` of each broker by its number; one at least."""
+    doing = f"asking {settings.bootstrap_servers}"
+    admin = AdminClient(admin_options(settings, address(settings), client_id="taskstream-look"))
+    try:
+        brokers = admin.list_topics(timeout=timeout).brokers
+    except KafkaException as error:
+        raise broker_error(error, doing) from error
+    if not brokers:  # so says one that has just been fenced
+        raise NotReady(f"{doing}: the answer names no broker")
+    return admin, {number: f"{broker.host}:{broker.port}" for number, broker in brokers.items()}
 
 
 def _protocols(admin: AdminClient, broker: int, timeout: float) -> tuple[str, ...]:

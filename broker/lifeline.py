@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
-from taskstream.broker.cluster import look_at
+from taskstream.broker.cluster import reach as reach_anew
 from taskstream.core.clock import Clock
 from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
@@ -44,7 +44,7 @@ class Lifeline:
         ask: Callable[[float], object],
         *,
         clock: Clock,
-        reach: Callable[[Settings, float], object] = look_at,
+        reach: Callable[[Settings, float], object] = reach_anew,
     ) -> None:
         self._settings = settings
         self._ask = ask
