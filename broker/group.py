@@ -8,7 +8,7 @@ client that are easy to get wrong:
   passed it, the listener is told, and nothing is skipped or repeated in silence.
 - After `revoked` or `lost` no record of that partition comes out of `take`.
 - Offsets are looked up between two polls, never in the callback of the assignment: while that one
-  waits, the client can't follow its group, and was seen to get no answer for as long as it waited.
+  waits, the member can neither follow its group nor have its client replaced.
 - A client that has lost its brokers for good is replaced (see `lifeline`).
 - Pausing acts on edges: resuming a partition that is not paused has been seen to rewind it.
 - Inside a callback only those methods of the client may be called that don't let Python go on with a
@@ -50,15 +50,14 @@ from taskstream.core.errors import BrokerError, ConfigError
 from taskstream.core.settings import Settings
 from taskstream.observability import logs
 
-_log = logs.logger(__name__)
-
 Offsets = Mapping[Place, tuple[int, str]]
 """What a commit says of each partition: the next offset to read, and metadata (4,096 bytes at most)."""
 
 _WATERMARKS_HOLD = 0.5  # seconds
-_LONGEST_POLL = 0.1
 _COUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.2
+
+_log = logs.logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +183,8 @@ class GroupConsumer:
     def take(self, limit: int, timeout: float) -> list[Record]:
         """1 to `limit` records, or none after `timeout` seconds; waits for the first, not for more.
 
-        It may return earlier without any, for what is to be done between two polls. Call it often,
-        also while everything is paused: it is what keeps the membership alive.
+        Call it often, also while everything is paused: it is what keeps the membership alive, and a
+        partition that was assigned starts only after it.
 
         Raises:
             BrokerError: the member can't go on; close it and make a new one.
@@ -200,7 +199,7 @@ class GroupConsumer:
             return []
         self._send_commits()
         # consume(limit, timeout) would wait for all of them or the whole time-out.
-        first = self._consumer.poll(min(timeout, _LONGEST_POLL))
+        first = self._consumer.poll(timeout)
         messages = [] if first is None else [first]
         if first is not None and limit > 1 and self._raised is None:
             messages += self._consumer.consume(limit - 1, 0)
@@ -211,7 +210,8 @@ class GroupConsumer:
         self._raise_recorded(records)
         if records:
             self._lifeline.heard()
-        self._look_after_client()
+        else:
+            self._look_after_client()
         return records
 
     def pause(self, places: Iterable[Place]) -> None:
@@ -318,7 +318,6 @@ class GroupConsumer:
             protocol=self._joining.protocol,
             instance_id=self._instance_id,
         )
-        self._generation += 1
         options["on_commit"] = self._of_this_client(self._on_commit)
         options["error_cb"] = self._of_this_client(self._on_error)
         try:
@@ -508,8 +507,9 @@ class GroupConsumer:
     def _give_up(
         self, partitions: list[TopicPartition], tell: Callable[[list[Place]], None]
     ) -> None:
-        places = [place for place in _places(partitions) if place not in self._waiting]
-        self._waiting.difference_update(_places(partitions))
+        gone = _places(partitions)
+        places = [place for place in gone if place not in self._waiting]
+        self._waiting.difference_update(gone)
         if places:
             self._tell(tell, places)
         # A pause has been reported to outlive the assignment it was made for.

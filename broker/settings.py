@@ -42,7 +42,7 @@ _OF_MEMBERS = (
     "group.protocol", "group.instance.id", "partition.assignment.strategy", "session.timeout.ms",
     "heartbeat.interval.ms", "max.poll.interval.ms",
 )  # fmt: skip
-"""Options of group members: not the business of readers and producers, which refuse them or warn."""
+"""Options of group members: no business of any other client, which would refuse them or warn."""
 
 
 def producer_options(
@@ -72,8 +72,6 @@ def producer_options(
         "queue.buffering.max.kbytes": 256 * 1024,
         **_common(settings, address, client_id),
     }
-    for name in _OF_MEMBERS:
-        options.pop(name, None)
     options["message.max.bytes"] = record_limit_bytes(settings) + room_bytes
     return options
 
@@ -116,6 +114,7 @@ def consumer_options(
         # A resumed partition waits for the fetch that is under way without it.
         "fetch.wait.max.ms": 100,
         **_common(settings, address, client_id),
+        **settings.kafka,
     }
     if instance_id is not None:
         options["group.instance.id"] = instance_id
@@ -143,7 +142,7 @@ def reader_options(settings: Settings, address: str, *, client_id: str, group: s
         client_id: how the broker's logs and quotas call this client.
         group: the group whose offsets it looks up or commits; empty for none.
     """
-    options = {
+    return {
         # The client library insists on a group, though one that never commits leaves no trace.
         "group.id": group or "taskstream.reader",
         "enable.auto.commit": False,
@@ -155,9 +154,6 @@ def reader_options(settings: Settings, address: str, *, client_id: str, group: s
         "fetch.wait.max.ms": 100,
         **_common(settings, address, client_id),
     }
-    for name in _OF_MEMBERS:
-        options.pop(name, None)
-    return options
 
 
 def admin_options(settings: Settings, address: str, *, client_id: str) -> Options:
@@ -178,5 +174,5 @@ def _common(settings: Settings, address: str, client_id: str) -> Options:
         # A broker that comes back is found within a second, not ten.
         "reconnect.backoff.max.ms": 1000,
         "socket.keepalive.enable": True,
-        **settings.kafka,
+        **{name: value for name, value in settings.kafka.items() if name not in _OF_MEMBERS},
     }

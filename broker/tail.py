@@ -114,7 +114,8 @@ class Tail:
         try:
             first = self._consumer.poll(timeout)
             if first is None:
-                self._look_after_client()
+                if self._lifeline.lost():
+                    raise ClientLost(f"reading {self.topic}: the client has lost all brokers")
                 return []
             self._lifeline.heard()
             messages = [first, *(self._consumer.consume(limit - 1, 0) if limit > 1 else ())]
@@ -144,10 +145,6 @@ class Tail:
     def close(self) -> None:
         """Lets the connection go."""
         self._consumer.close()
-
-    def _look_after_client(self) -> None:
-        if self._lifeline.lost():
-            raise ClientLost(f"reading {self.topic}: the client has lost all brokers")
 
     def _hear(self, message: Any) -> None:
         error = message.error()

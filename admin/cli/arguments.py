@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from taskstream.core.errors import ConfigError
+from taskstream.core.states import State
 
 if TYPE_CHECKING:
     from taskstream.app.app import App
 
 VARIABLE = "TASKSTREAM_APP"
-
-NO_TRACE = "no trace of this id yet: the task still waits in its queue, or the id is wrong\n"
-"""What is told of a task whose state is `unknown`."""
 
 AppPath = Annotated[
     str,
@@ -71,6 +69,14 @@ def with_app(words: Sequence[str], *, least: int, most: int, usage: str) -> tupl
 def print_json(document: Any) -> None:
     """One document on standard output."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def tell_unknown(state: State) -> None:
+    """Says on standard error what it may mean that nothing is known of a task."""
+    if state is State.UNKNOWN:
+        sys.stderr.write(
+            "no trace of this id yet: the task still waits in its queue, or the id is wrong\n"
+        )
 
 
 def _is_payload(word: str) -> bool:

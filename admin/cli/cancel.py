@@ -5,8 +5,14 @@ from typing import Annotated
 
 import typer
 
-from taskstream.admin.cli.arguments import NO_TRACE, AsJson, Reason, open_app, print_json, with_app
-from taskstream.core.states import State
+from taskstream.admin.cli.arguments import (
+    AsJson,
+    Reason,
+    open_app,
+    print_json,
+    tell_unknown,
+    with_app,
+)
 
 
 def register(cli: typer.Typer) -> None:
@@ -52,7 +58,6 @@ def cancel(
         sys.stdout.write(f"cancel requested; the task was {done.state}\n")
     else:
         sys.stdout.write(f"nothing to cancel; the task is {done.state}\n")
-    if done.state is State.UNKNOWN:
-        sys.stderr.write(NO_TRACE)
+    tell_unknown(done.state)
     if not done.requested:
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from taskstream.admin.cli.arguments import NO_TRACE, AsJson, open_app, print_json, with_app
+from taskstream.admin.cli.arguments import AsJson, open_app, print_json, tell_unknown, with_app
 from taskstream.core.states import State
 
 
@@ -51,7 +51,6 @@ def result(
         print_json(shown.as_json())
     else:
         sys.stdout.write("".join(f"{line}\n" for line in shown.lines()))
-    if shown.state is State.UNKNOWN:
-        sys.stderr.write(NO_TRACE)
+    tell_unknown(shown.state)
     if shown.state is not State.SUCCEEDED:
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from tests.support.brokers import PARTITIONS, Broker, fresh
+from tests.support.brokers import NOBODY, PARTITIONS, Broker, fresh
 from tests.support.eventually import eventually
 
 from taskstream.broker.failures import (
@@ -26,9 +26,6 @@ from taskstream.core.envelope import Header, Place
 from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
 from taskstream.producer.routing import partition_for
-
-NOBODY = "127.0.0.1:1"
-"""Where no broker listens."""
 
 
 def test_a_record_arrives_as_it_was_sent(broker: Broker) -> None:
@@ -262,10 +259,9 @@ def test_a_tail_starts_at_offsets(broker: Broker) -> None:
     assert [record.offset for record in taken] == [3, 4]
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_tail_says_that_its_client_is_lost(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it gets no answer and a new one would; so its owner makes one, and goes on from there."""
-    monkeypatch.setattr("taskstream.broker.lifeline.SILENCE", 0.2)
-    monkeypatch.setattr("taskstream.broker.lifeline.ASK_AGAIN", 0.1)
     monkeypatch.setattr("taskstream.broker.tail.address", lambda _settings: NOBODY)
     with (
         fresh(Settings(bootstrap_servers=kafka)) as broker,
@@ -275,12 +271,11 @@ def test_a_tail_says_that_its_client_is_lost(kafka: str, monkeypatch: pytest.Mon
         eventually(lambda: tail.take(1, 0.1), timeout=30)
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_producer_that_has_lost_its_brokers_is_replaced(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waited in it is reported as not sent, and the next record goes through a new one."""
-    monkeypatch.setattr("taskstream.broker.lifeline.SILENCE", 0.2)
-    monkeypatch.setattr("taskstream.broker.lifeline.ASK_AGAIN", 0.1)
     servers = iter([NOBODY])
     monkeypatch.setattr("taskstream.broker.sender.address", lambda _settings: next(servers, kafka))
     outcomes: list[tuple[Ack | None, BrokerError | None]] = []

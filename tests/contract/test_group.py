@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
-from tests.support.brokers import PARTITIONS, Broker, fresh
+from tests.support.brokers import NOBODY, PARTITIONS, Broker, fresh
 from tests.support.listening import Heard, Member
 
 from taskstream.broker.failures import NotOwner, OffsetLost
@@ -251,13 +251,6 @@ def test_a_partition_that_the_broker_does_not_know_yet_is_asked_for_again(broker
     assert member.heard.failures == []
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients are looked at after half a second of silence."""
-    monkeypatch.setattr("taskstream.broker.lifeline.SILENCE", 0.5)
-    monkeypatch.setattr("taskstream.broker.lifeline.ASK_AGAIN", 0.1)
-
-
 @pytest.mark.usefixtures("hasty")
 def test_a_client_that_has_lost_its_brokers_is_replaced(real_broker: Broker) -> None:
     """What it owned is lost, and comes back to the new one; nothing is skipped."""
@@ -278,8 +271,7 @@ def test_a_client_that_never_found_a_broker_is_replaced(
     real_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before it could join, too."""
-    nobody, there = "127.0.0.1:1", real_broker.settings.bootstrap_servers
-    servers = iter([nobody])
+    servers, there = iter([NOBODY]), real_broker.settings.bootstrap_servers
     monkeypatch.setattr("taskstream.broker.group.address", lambda _settings: next(servers, there))
     monkeypatch.setattr("taskstream.broker.group._COUNT_TIMEOUT", 0.5)
     with Member(real_broker) as member:
@@ -288,15 +280,20 @@ def test_a_client_that_never_found_a_broker_is_replaced(
     assert member.heard.losses == []
 
 
-class _Forgetful:
-    """A client whose broker has forgotten its partitions the first three times it is asked."""
+class _Around:
+    """A client, but for what a subclass does in its place."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self.times = 3
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
+
+
+class _Forgetful(_Around):
+    """A client whose broker has forgotten its partitions the first three times it is asked."""
+
+    times = 3
 
     def get_watermark_offsets(self, *place: Any, **how: Any) -> Any:
         if self.times and "timeout" in how:
@@ -305,14 +302,8 @@ class _Forgetful:
         return self._client.get_watermark_offsets(*place, **how)
 
 
-class _Brokerless:
+class _Brokerless(_Around):
     """A client that gets no answer."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
 
     def list_topics(self, *_what: Any, **_how: Any) -> Any:
         raise KafkaException(KafkaError(KafkaError._TRANSPORT))

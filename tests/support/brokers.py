@@ -15,6 +15,9 @@ from taskstream.core.settings import Settings
 
 PARTITIONS = 4
 
+NOBODY = "127.0.0.1:1"
+"""Where no broker listens."""
+
 
 @dataclass(slots=True)
 class Broker:

@@ -428,20 +428,15 @@ def _recovered(facts: Facts, witness: _Witness) -> Iterator[float]:
 
 def _resumed(facts: Facts, witness: _Witness) -> Iterator[float]:
     """How long each outage's end was ago when tasks of each name that had waited for it started."""
-    first = {
-        id_: starts[0].at
-        for (id_, run, attempt), starts in witness.starts.items()
-        if not run and attempt == 1
-    }
+    firsts = witness.first_starts()
     for outage in facts.strikes:
         if outage.pids is not None or outage.over == outage.at:
             continue
         again: dict[str, float] = {}
-        for id_, at in first.items():
-            task = facts.expected[id_]
-            if task.due is None and task.published < outage.over < at:
-                name = task.planned.task
-                again[name] = min(again.get(name, at), at)
+        for start in firsts:
+            task = facts.expected[start.id]
+            if task.due is None and task.published < outage.over < start.at:
+                again.setdefault(start.task, start.at)
         yield from (at - outage.over for at in again.values())
 
 
