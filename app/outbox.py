@@ -7,7 +7,7 @@ Pure steps (see `app.steps`): what may block is a `Call`, a `Send` or an `Arrive
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskstream.app.connections import Connections, Lifeline
@@ -197,7 +197,7 @@ class Outbox:
             root=None if publisher_task is None else publisher_task.root,
         )
         if self._hooks:
-            envelope = replace(envelope, others=self._hooked(envelope))
+            envelope = envelope._replace(others=self._hooked(envelope))
         return PublishRequest(
             topic=self._lifeline.names.tasks(options.queue or target.queue, priority),
             value=value,

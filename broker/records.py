@@ -1,13 +1,12 @@
 """A Kafka record as plain data, so that nothing above this package sees the client's classes."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from taskstream.core.envelope import Header, identity
 from taskstream.core.ids import derived_id
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record as it was read.
 
     Args:

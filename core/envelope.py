@@ -6,8 +6,8 @@ inverses for every envelope (`tests/unit/test_envelope.py`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from taskstream.core.errors import Undecodable
 from taskstream.core.ids import is_uuid7
@@ -26,8 +26,7 @@ HEADER_ROOM_BYTES = 32 * 1024
 """How much the headers that a hand-off adds may take at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A partition of a topic; in headers `topic/partition`."""
 
     topic: str
@@ -62,8 +61,7 @@ class Death:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """What the headers of a task say. Times are seconds since 1970 in UTC.
 
     Args:
@@ -108,7 +106,7 @@ class Envelope:
     replay_of: str | None = None
     death: Death | None = None
     trace: tuple[Header, ...] = ()
-    others: tuple[Header, ...] = field(default=())
+    others: tuple[Header, ...] = ()
 
     @property
     def counted_attempt(self) -> int:
@@ -119,8 +117,7 @@ class Envelope:
         self, *, due: float, counts: bool = True, grace: float | None = None
     ) -> "Envelope":
         """The envelope of the hand-off that asks for one more try at `due`."""
-        return replace(
-            self,
+        return self._replace(
             attempt=self.attempt + 1,
             uncounted=self.uncounted + (not counts),
             due=due,
@@ -174,8 +171,7 @@ def read(headers: Iterable[Header]) -> Envelope:
     return Envelope(**fields, trace=tuple(trace), others=tuple(others))
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(NamedTuple):
     """The few facts that decide what a worker's parent does with a record it does not decode.
 
     Args:

@@ -4,7 +4,6 @@ Deals in bytes; what they mean is encoded above. Importing this loads no Kafka c
 publish does.
 """
 
-from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -136,7 +135,7 @@ class Publisher:
             topic, envelope = routed.topic, routed.envelope
         span = publish_span(topic, task=envelope.task, task_id=envelope.id, key=request.key)
         if envelope.trace:
-            envelope = replace(envelope, trace=())
+            envelope = envelope._replace(trace=())
         headers = write(envelope)
         headers += span.headers
         return _Parcel(topic, headers, Delivery(request, span, self._lock))

@@ -6,7 +6,7 @@ with the same key goes to.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from taskstream.core.envelope import Envelope, Place
 from taskstream.core.errors import PublishError
@@ -73,7 +73,7 @@ def route(
         )
     home = Place(request.topic, partition_for(request.key_bytes, partitions(request.topic)))
     # Whoever meets it at home can't know how often a crash made the mover take it there.
-    waiting = replace(envelope, home=home, lookup=True)
+    waiting = envelope._replace(home=home, lookup=True)
     return Route(names.delay(tier_for(envelope.due - now)), waiting)
 
 

@@ -6,7 +6,7 @@ columns of its row under one timestamp, so any order of writes and repeats ends 
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from taskstream.core.ids import is_uuid7, time_of
 from taskstream.core.states import State
@@ -15,8 +15,7 @@ SHARDS = 8
 """Partitions per minute. Few, so that rows that finish together share one; fixed for a store's life."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """What is known of one attempt. Times are seconds since 1970 in UTC, None where there is none.
 
     Args:
@@ -87,8 +86,7 @@ class Row:
         return self.written_us / 1e6 if self.published is None else self.published
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Partition:
+class Partition(NamedTuple):
     """Where a task's rows live: a minute and one of its shards."""
 
     bucket: int

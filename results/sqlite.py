@@ -11,7 +11,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ LOCK_TIMEOUT = 30.0
 IDS_PER_READ = 500
 """How many tasks are asked for in one statement; SQLite takes 999 variables in old builds."""
 
-_FIELDS = tuple(field.name for field in fields(Row))
+_FIELDS = Row._fields
 _COLUMNS = ", ".join(_FIELDS)
 
 _CREATE = f"""

@@ -11,7 +11,7 @@ judges by are read before, for many attempts at once.
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
@@ -94,7 +94,7 @@ def open_(given: Given) -> Attempt:
         envelope = Envelope(task=peek(record.headers).task)
         verdict = Dead("Undecodable", str(error))
     if not envelope.id:
-        envelope = replace(envelope, id=record.identity[0])
+        envelope = envelope._replace(id=record.identity[0])
     return Attempt(
         given,
         envelope,
@@ -135,7 +135,7 @@ def recall(attempt: Attempt, rows: Sequence[Row], *, strict: bool, now: float) -
     if mine is None:
         return attempt
     uncounted = attempt.envelope.uncounted + sum(not row.counts for row in own if row is not mine)
-    attempt.envelope = replace(attempt.envelope, attempt=number, uncounted=uncounted)
+    attempt.envelope = attempt.envelope._replace(attempt=number, uncounted=uncounted)
     # Ours must win over what an earlier owner, whose clock may run ahead, has written.
     attempt.written_us = max(attempt.written_us, mine.written_us + 2)
     attempt.strikes = mine.strikes

@@ -6,7 +6,7 @@ home to the same partition, where it is recognised.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Ack, Sender
@@ -57,8 +57,9 @@ def next_attempt(
         now: seconds since 1970.
     """
     before = envelope.read(_completed(record, judged))
-    after = replace(
-        before.next_attempt(due=verdict.due, counts=verdict.counts, grace=verdict.grace),
+    after = before.next_attempt(
+        due=verdict.due, counts=verdict.counts, grace=verdict.grace
+    )._replace(
         home=before.home or Place(record.topic, record.partition),
         group=group,
         published=before.published or record.timestamp,

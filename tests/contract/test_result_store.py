@@ -137,7 +137,7 @@ def test_rows_of_a_task_are_in_the_order_of_its_attempts(store: ResultStore) -> 
 def test_later_write_wins_whole(store: ResultStore) -> None:
     """An outcome replaces all of an older one: no column of that shines through."""
     old = full_row(new_id())
-    new = replace(row(old.task_id, run=old.run, attempt=old.attempt), written_us=old.written_us + 1)
+    new = row(old.task_id, run=old.run, attempt=old.attempt)._replace(written_us=old.written_us + 1)
     write(store, old)
     write(store, new)
     assert store.read(old.task_id) == [new]
@@ -146,7 +146,7 @@ def test_later_write_wins_whole(store: ResultStore) -> None:
 def test_earlier_write_that_arrives_late_changes_nothing(store: ResultStore) -> None:
     """A worker that lost its partition can't undo a newer state, whatever it writes."""
     old = full_row(new_id())
-    new = replace(row(old.task_id, run=old.run, attempt=old.attempt), written_us=old.written_us + 1)
+    new = row(old.task_id, run=old.run, attempt=old.attempt)._replace(written_us=old.written_us + 1)
     write(store, new)
     write(store, old)
     assert store.read(old.task_id) == [new]
@@ -170,11 +170,8 @@ def test_any_order_of_writes_converges(
     """Rows commute: two attempts, three writes of each, in any order with repeats, end the same."""
     task_id = new_id()
     versions = [
-        replace(
-            full_row(task_id) if number % 2 else row(task_id),
-            run=0,
-            attempt=1 + number // 3,
-            written_us=NOW_US + number,
+        (full_row(task_id) if number % 2 else row(task_id))._replace(
+            run=0, attempt=1 + number // 3, written_us=NOW_US + number
         )
         for number in range(6)
     ]
@@ -198,21 +195,21 @@ def test_many_are_read_at_once(store: ResultStore) -> None:
 def test_empty_text_and_none_are_the_same(store: ResultStore) -> None:
     """An error without a message is kept as one without a text."""
     task_id = new_id()
-    write(store, replace(row(task_id), error_type="ValueError", error="", key="", value=b""))
-    assert store.read(task_id) == [replace(row(task_id), error_type="ValueError")]
+    write(store, row(task_id)._replace(error_type="ValueError", error="", key="", value=b""))
+    assert store.read(task_id) == [row(task_id)._replace(error_type="ValueError")]
 
 
 def test_text_that_is_no_utf8_is_kept_escaped(store: ResultStore) -> None:
     """A lone surrogate, as in the error of a file with a broken name, doesn't stop the row."""
     task_id = new_id()
-    write(store, replace(row(task_id), error="no such file: \udcff.txt"))
+    write(store, row(task_id)._replace(error="no such file: \udcff.txt"))
     assert store.read(task_id)[0].error == "no such file: \\udcff.txt"
 
 
 def test_due_time_is_never_early(store: ResultStore) -> None:
     """What is kept in milliseconds is rounded up."""
     task_id, due = new_id(), 1_764_000_000.123_4
-    write(store, replace(row(task_id, state=State.RETRYING), due=due))
+    write(store, row(task_id, state=State.RETRYING)._replace(due=due))
     kept = store.read(task_id)[0].due
     assert kept is not None
     assert due <= kept < due + 0.001
@@ -224,7 +221,7 @@ def test_latest_are_the_current_rows_of_the_newest_tasks(store: ResultStore) -> 
     start = time.time() + 10 * MINUTE
     ids = [derived_id(start + MINUTE * number, uuid4().hex) for number in range(6)]
     rows = [row(task_id, attempt=attempt) for task_id in ids for attempt in (1, 2)]
-    own = replace(row(f"own {uuid4()}", state=State.DEAD), published=start + 3.5 * MINUTE)
+    own = row(f"own {uuid4()}", state=State.DEAD)._replace(published=start + 3.5 * MINUTE)
     write(store, *rows, own)
     found = store.latest(5)
     assert [row.task_id for row in found] == [ids[5], ids[4], own.task_id, ids[3], ids[2]]
@@ -235,7 +232,7 @@ def test_latest_are_the_current_rows_of_the_newest_tasks(store: ResultStore) -> 
 def test_large_value_is_stored(store: ResultStore) -> None:
     """A result of a megabyte, also under a caller's own id, goes into one batch with small ones."""
     for task_id in (new_id(), f"own {uuid4()}"):
-        large = replace(row(task_id), value=b"\x00\xff" * 500_000)
+        large = row(task_id)._replace(value=b"\x00\xff" * 500_000)
         write(store, row(task_id, attempt=2), large)
         assert store.read(task_id)[0] == large
 
@@ -345,7 +342,7 @@ def test_cassandra_refuses_a_row_beyond_its_limit_and_takes_the_others(
     )
     task_id = new_id()
     rows = [row(task_id, attempt=attempt) for attempt in range(1, 8)]
-    rows[3] = replace(rows[3], value=b"x" * (17 * 1024 * 1024))
+    rows[3] = rows[3]._replace(value=b"x" * (17 * 1024 * 1024))
     batcher.add([(row, str(row.attempt)) for row in rows])
     assert batcher.close(PATIENCE) == 0
     assert sorted(stored) == ["1", "2", "3", "5", "6", "7"]

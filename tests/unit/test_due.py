@@ -58,7 +58,7 @@ def test_cancels_hurry_what_waits_and_what_arrives() -> None:
     heap = Heap()
     for number in range(3):
         headers = tuple(write(Envelope("charge", id=f"id-{number}", run=number)))
-        record = replace(RECORD, offset=number, headers=headers)
+        record = RECORD._replace(offset=number, headers=headers)
         heap.push(record, waiting(1000.0), span=0.0, epoch=1, cancelled=number == 2)
     heap.hurry({run_of("id-0", 0), run_of("id-1", 0)})
     assert sorted(one.record.offset for one in heap.pop_due(0.0)) == [0, 2]
@@ -169,7 +169,7 @@ def test_a_full_share_makes_nothing_late(gaps: list[float], room: int, span: flo
     now = 0.0
     while moved < len(entered):
         while read < len(entered) and A not in paused:
-            record = replace(RECORD, offset=read, timestamp=entered[read])
+            record = RECORD._replace(offset=read, timestamp=entered[read])
             heap.push(record, waiting(entered[read] + 2 * span), span=span, epoch=1)
             read += 1
             paused = full({A: Load(read - moved, 0), B: COMMON}, own, paused)

@@ -47,7 +47,7 @@ def row(**other: object) -> Row:
         started=10.0,
         value=b"frame\x02",
     )
-    return replace(found, **other)  # type: ignore[arg-type]
+    return found._replace(**other)  # type: ignore[arg-type]
 
 
 def expected(task: str = "quick", number: int = 0, **other: object) -> Expected:

@@ -1,7 +1,6 @@
 """Rows: where they live, which one is current, and how they become columns."""
 
 import math
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -64,7 +63,7 @@ def test_current_row_is_the_highest_run_then_attempt(numbers: list[tuple[int, in
 def test_birth_is_told_by_the_id_else_by_the_publish_time_else_by_the_write() -> None:
     """Every row has a place among the newest tasks."""
     assert row(derived_id(1_700_000_000.5)).born == 1_700_000_000.5
-    assert replace(row(), published=12.5).born == 12.5
+    assert row()._replace(published=12.5).born == 12.5
     assert row().born == 7.0
 
 
@@ -111,5 +110,5 @@ def test_missing_values_become_empty_cells() -> None:
 
 def test_weight_counts_the_value_and_the_texts() -> None:
     """A heavy result or traceback weighs what it is."""
-    heavy = replace(row(), value=b"x" * 1000, traceback="y" * 500)
+    heavy = row()._replace(value=b"x" * 1000, traceback="y" * 500)
     assert math.isclose(heavy.size_bytes - row().size_bytes, 1500)

@@ -1,7 +1,5 @@
 """What becomes of a task, from its outcome and its policy."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +22,7 @@ def test_a_return_is_done() -> None:
 def test_a_failure_is_tried_again_until_the_last_attempt(attempt: int, attempts: int) -> None:
     """The attempt that uses the policy up dies, any earlier one is due again in its jittered time."""
     policy = Retry(attempts=attempts, first=2.0, longest=60.0)
-    verdict = judge(ValueError("no"), replace(TASK, attempt=attempt), policy, NOW)
+    verdict = judge(ValueError("no"), TASK._replace(attempt=attempt), policy, NOW)
     if attempt >= attempts:
         assert verdict == Dead("ValueError", "no")
     else:
@@ -37,12 +35,12 @@ def test_the_same_attempt_is_always_due_at_the_same_time() -> None:
     """Jitter depends on (id, run, attempt) alone, so a repeated hand-off is the same hand-off."""
     again = [judge(ValueError(), TASK, Retry(first=100.0), NOW) for _ in range(5)]
     assert len(set(again)) == 1
-    assert judge(ValueError(), replace(TASK, run=1), Retry(first=100.0), NOW) != again[0]
+    assert judge(ValueError(), TASK._replace(run=1), Retry(first=100.0), NOW) != again[0]
 
 
 def test_words_of_the_task() -> None:
     """Fatal dies at once, RetryAfter counts, Snooze doesn't and outlives the last attempt."""
-    last = replace(TASK, attempt=3)
+    last = TASK._replace(attempt=3)
     assert judge(Fatal("never"), TASK, Retry(), NOW) == Dead("Fatal", "never")
     assert judge(RetryAfter(30), TASK, Retry(), NOW) == Again(NOW + 30)
     assert judge(RetryAfter(30), last, Retry(attempts=3), NOW) == Dead(
@@ -53,7 +51,7 @@ def test_words_of_the_task() -> None:
 
 def test_uncounted_attempts_leave_the_policy_untouched() -> None:
     """After two snoozes the third try is still the first in the eyes of the policy."""
-    snoozed = replace(TASK, attempt=3, uncounted=2)
+    snoozed = TASK._replace(attempt=3, uncounted=2)
     assert isinstance(judge(ValueError(), snoozed, Retry(attempts=2), NOW), Again)
 
 
@@ -69,7 +67,7 @@ def test_the_unknown_gets_its_grace_first() -> None:
     """An unknown task is put off, uncounted, until its grace is over, and then dies."""
     first = judge_unknown("UnknownTask", "charge", TASK, NOW, 600.0)
     assert first == Again(NOW + 5.0, counts=False, grace=NOW)
-    later = replace(TASK, grace=NOW)
+    later = TASK._replace(grace=NOW)
     assert judge_unknown("UnknownTask", "charge", later, NOW + 599, 600.0) == Again(
         NOW + 600, False, NOW
     )
@@ -103,7 +101,7 @@ def test_waits_that_make_no_sense_are_bounded() -> None:
 
 def test_snoozes_do_not_lengthen_the_first_wait() -> None:
     """After eight snoozes the first failure waits as the first one does."""
-    snoozed = replace(TASK, attempt=9, uncounted=8)
+    snoozed = TASK._replace(attempt=9, uncounted=8)
     verdict = judge(ValueError(), snoozed, Retry(first=1.0), NOW)
     assert isinstance(verdict, Again)
     assert verdict.due <= NOW + 1.001

@@ -69,7 +69,7 @@ def _never_look_up(envelope: Any) -> None:
     """A parent that takes every record for one that came straight from its publisher."""
     peek = envelope.peek
     # Without its id, too: a copy that comes soon after the first would be known by it.
-    envelope.peek = lambda headers: replace(peek(headers), lookup=False, task_id=b"")
+    envelope.peek = lambda headers: peek(headers)._replace(lookup=False, task_id=b"")
 
 
 def _reserve_little(partitions: Any) -> None:
@@ -102,7 +102,7 @@ def _let_the_last_write_win(columns: Any) -> None:
 
     def stamped(partition: Any, rows: Any) -> Any:
         now_us = time.time_ns() // 1000
-        return cells(partition, [replace(row, written_us=now_us) for row in rows])
+        return cells(partition, [row._replace(written_us=now_us) for row in rows])
 
     columns.cells = stamped
 
