@@ -146,7 +146,7 @@ class Connections:
     def _open_replies(self) -> "Replies":
         from taskstream.results.replies import Replies  # noqa: PLC0415
 
-        return Replies(self.settings, self.names, clock=self._clock)
+        return Replies(self.settings, self.names, self.records.replies_in, clock=self._clock)
 
     def _open_records(self) -> "Records":
         from taskstream.schemas.records import Records  # noqa: PLC0415

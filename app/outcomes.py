@@ -163,11 +163,10 @@ class Outcomes:
                 if row is not None and row.state.final:
                     return _outcome_of_row(row)
                 left = max(0.0, deadline - self._clock.monotonic())
-                message: bytes | None = yield Wait(waiting.reply, min(pause, left))
+                reply: dict[str, Any] | None = yield Wait(waiting.reply, min(pause, left))
             finally:
                 waiting.reply.cancel()
-            if message is not None:
-                reply = connections.records.decode(message)[1]
+            if reply is not None:
                 if row is None or reply["run"] >= row.run:
                     return _outcome_of_reply(reply)
                 # After a redrive the reply of the run before is still about, and would come at once

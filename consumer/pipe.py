@@ -67,7 +67,7 @@ class Given(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """An encoded reply, and the partition where somebody waits for it."""
+    """A record of replies, and the partition where somebody waits for them."""
 
     place: Place
     value: bytes
@@ -82,7 +82,6 @@ class Judged(NamedTuple):
         trace: W3C headers of the attempt, the parents of what is handed off.
         task_id: the task's id; derived by the child for a foreign record.
         task: the task's name; empty where the record didn't tell.
-        reply: what those who wait are told; None where nobody asked, or nothing is final yet.
         recalled: whether its row was found in the store, so that nothing ran here.
         attempt: which attempt it was; that of the record, but for one whose retries hold their key.
         uncounted: how many of those before it don't count.
@@ -93,7 +92,6 @@ class Judged(NamedTuple):
     trace: tuple[Header, ...]
     task_id: str
     task: str
-    reply: Reply | None
     recalled: bool
     attempt: int = 1
     uncounted: int = 0
@@ -105,10 +103,12 @@ class Verdicts:
 
     Args:
         tasks: one for each task.
+        replies: what those who wait for them are told.
         write_seconds: how long their rows took to be stored: how far ahead the child must be fed.
     """
 
     tasks: list[Judged]
+    replies: list[Reply]
     write_seconds: float
 
 
@@ -257,7 +257,7 @@ def pack_given(tasks: list[Given]) -> bytes:
 def pack_verdicts(verdicts: Verdicts) -> bytes:
     """A frame that hands verdicts to the parent."""
     rows = [(judged.number, _plain(judged.verdict), *judged[2:]) for judged in verdicts.tasks]
-    return _pack(("judged", rows, verdicts.write_seconds))
+    return _pack(("judged", rows, verdicts.replies, verdicts.write_seconds))
 
 
 def pack_hello(hello: Hello) -> bytes:
@@ -346,17 +346,12 @@ def _read_given(frame: Any) -> list[Given]:
 
 
 def _read_judged(frame: Any) -> Verdicts:
-    tasks = [
-        Judged(
-            number, _verdict(verdict), trace, task_id, task, reply and _read_reply(*reply), *rest
-        )
-        for number, verdict, trace, task_id, task, reply, *rest in frame[1]
-    ]
-    return Verdicts(tasks, frame[2])
-
-
-def _read_reply(place: Any, value: bytes) -> Reply:
-    return Reply(Place._make(place), value)
+    _, tasks, replies, write_seconds = frame
+    return Verdicts(
+        [Judged(number, _verdict(verdict), *rest) for number, verdict, *rest in tasks],
+        [Reply(Place._make(place), value) for place, value in replies],
+        write_seconds,
+    )
 
 
 def _read_hello(frame: Any) -> Hello:

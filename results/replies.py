@@ -1,7 +1,7 @@
 """Who waits for which task's final state: one background reader per process.
 
 A process picks one partition of `{app}.replies` and stamps it on what it publishes; workers write
-final states there. Replies are handed out as bytes: what is in them is not this package's affair.
+final states there, those of many tasks in one record. What a reply says is not this package's affair.
 
 Invariant: once `Waiting.listening` is done, the reply reaches `Waiting.reply` if it was written
 after that moment, or after the `since` that was asked for. So who listens, reads the store and then
@@ -12,14 +12,15 @@ import os
 import random
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from typing import Any
 
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Place
-from taskstream.core.errors import TaskstreamError
+from taskstream.core.errors import TaskstreamError, Undecodable
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 
@@ -35,6 +36,9 @@ RECENT_BYTES = 16 * 1024 * 1024
 TAKE_TIMEOUT = 0.2
 """Seconds until the reader looks up from an empty topic, to stop or to start over from earlier."""
 
+Read = Callable[[bytes], Mapping[str, Any]]
+"""The replies in a record's value, by task id. Raises Undecodable."""
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -42,11 +46,11 @@ class Waiting:
 
     Args:
         listening: done once the reader is there; fails with a `TaskstreamError` where it can't be.
-        reply: the reply's bytes, some time. Cancel it when it isn't wanted any more.
+        reply: the reply, some time. Cancel it when it isn't wanted any more.
     """
 
     listening: "Future[None]"
-    reply: "Future[bytes]"
+    reply: "Future[Any]"
 
 
 class Replies:
@@ -58,6 +62,7 @@ class Replies:
     Args:
         settings: where Kafka is.
         names: the app's topics.
+        read: finds the replies in a record.
         clock: tells from when on replies are seen.
         choose: picks one of so many partitions.
     """
@@ -71,12 +76,14 @@ class Replies:
         self,
         settings: Settings,
         names: Names,
+        read: Read,
         *,
         clock: Clock = SYSTEM_CLOCK,
         choose: Callable[[int], int] = random.randrange,
     ) -> None:
         self._settings = settings
         self._topic = names.replies
+        self._read_replies = read
         self._clock = clock
         self._choose = choose
         self._start_afresh()
@@ -108,7 +115,7 @@ class Replies:
         """
         self._notice_fork()
         listening: Future[None] = Future()
-        reply: Future[bytes] = Future()
+        reply: Future[Any] = Future()
         reply.add_done_callback(lambda done: self._forget(task_id, done))
         with self._lock:
             known = self._mailbox.expect(task_id, reply)
@@ -125,7 +132,7 @@ class Replies:
             listening.set_exception(_closed())
         return Waiting(listening, reply)
 
-    def wait(self, task_id: str, timeout: float, since: float | None = None) -> bytes | None:
+    def wait(self, task_id: str, timeout: float, since: float | None = None) -> Any:
         """The reply to a task, or None if none came within `timeout` seconds.
 
         Raises:
@@ -184,7 +191,7 @@ class Replies:
             )
             self._reader.start()
 
-    def _forget(self, task_id: str, reply: "Future[bytes]") -> None:
+    def _forget(self, task_id: str, reply: "Future[Any]") -> None:
         with self._lock:
             self._mailbox.forget(task_id, reply)
 
@@ -223,9 +230,7 @@ class Replies:
             self._settle(now if start is None else start)
             while not self._stopping.is_set() and not self._listeners:
                 for record in tail.take(1000, TAKE_TIMEOUT):
-                    if record.key is not None and record.value is not None:
-                        task_id = record.key.decode(errors="replace")
-                        self._deliver(task_id, record.value, record.timestamp)
+                    self._deliver(record.value or b"", record.timestamp)
 
     def _settle(self, seen_from: float) -> None:
         """The reader has its position: tells those who wait for just that."""
@@ -239,13 +244,19 @@ class Replies:
             if listening.set_running_or_notify_cancel():
                 listening.set_result(None)
 
-    def _deliver(self, task_id: str, value: bytes, timestamp: float) -> None:
-        with self._lock:
-            replies = self._mailbox.deliver(task_id, value, timestamp)
-        for reply in replies:
-            # Whoever waited may have given up at this very moment.
-            if reply.set_running_or_notify_cancel():
-                reply.set_result(value)
+    def _deliver(self, value: bytes, timestamp: float) -> None:
+        try:
+            replies = self._read_replies(value)
+        except Undecodable:
+            return  # of a worker of another version: who waits reads the store as well
+        size_bytes = len(value) // max(1, len(replies))
+        for task_id, reply in replies.items():
+            with self._lock:
+                waiting = self._mailbox.deliver(task_id, reply, size_bytes, timestamp)
+            for future in waiting:
+                # Whoever waited may have given up at this very moment.
+                if future.set_running_or_notify_cancel():
+                    future.set_result(reply)
 
 
 def _closed() -> TaskstreamError:
@@ -263,32 +274,34 @@ class Mailbox:
         self.forgotten = 0.0
         self._most = most
         self._most_bytes = most_bytes
-        self._recent: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self._recent: OrderedDict[str, tuple[Any, int, float]] = OrderedDict()
         self._recent_bytes = 0
-        self._waiting: dict[str, list[Future[bytes]]] = {}
+        self._waiting: dict[str, list[Future[Any]]] = {}
 
-    def expect(self, task_id: str, reply: "Future[bytes]") -> bytes | None:
-        """The reply if it came already; else `reply` waits for it."""
+    def expect(self, task_id: str, reply: "Future[Any]") -> Any:
+        """The reply if it came already; else None, and `reply` waits for it."""
         known = self._recent.get(task_id)
         if known is not None:
             return known[0]
         self._waiting.setdefault(task_id, []).append(reply)
         return None
 
-    def deliver(self, task_id: str, value: bytes, timestamp: float) -> "list[Future[bytes]]":
+    def deliver(
+        self, task_id: str, reply: Any, size_bytes: int, timestamp: float
+    ) -> "list[Future[Any]]":
         """Takes a reply in; returns those who waited for it."""
         before = self._recent.pop(task_id, None)
         if before is not None:
-            self._recent_bytes -= len(before[0])
-        self._recent[task_id] = (value, timestamp)
-        self._recent_bytes += len(value)
+            self._recent_bytes -= before[1]
+        self._recent[task_id] = (reply, size_bytes, timestamp)
+        self._recent_bytes += size_bytes
         while len(self._recent) > self._most or self._recent_bytes > self._most_bytes:
-            _, (old, written) = self._recent.popitem(last=False)
-            self._recent_bytes -= len(old)
+            _, (_, size, written) = self._recent.popitem(last=False)
+            self._recent_bytes -= size
             self.forgotten = max(self.forgotten, written)
         return self._waiting.pop(task_id, [])
 
-    def forget(self, task_id: str, reply: "Future[bytes]") -> None:
+    def forget(self, task_id: str, reply: "Future[Any]") -> None:
         """`reply` doesn't wait any more."""
         left = [other for other in self._waiting.get(task_id, ()) if other is not reply]
         if left:
@@ -296,6 +309,6 @@ class Mailbox:
         else:
             self._waiting.pop(task_id, None)
 
-    def waiting(self) -> "list[Future[bytes]]":
+    def waiting(self) -> "list[Future[Any]]":
         """All who wait."""
         return [reply for replies in self._waiting.values() for reply in replies]

@@ -53,3 +53,14 @@ class Records:
         raise Undecodable(
             f"none of taskstream's own records has {reference}: is it of another version?"
         )
+
+    def replies_in(self, value: bytes) -> dict[str, dict[str, Any]]:
+        """The replies in the value of a record of `{app}.replies`, by task id.
+
+        Raises:
+            Undecodable: there are none.
+        """
+        name, fields = self.decode(value)
+        if name != "replies":
+            raise Undecodable(f"a record of replies is expected, not {name}")
+        return {reply["task_id"]: reply for reply in fields["replies"]}

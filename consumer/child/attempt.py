@@ -2,7 +2,7 @@
 
     open_ -> recall -> withdraw -> weigh -> resolve -> check -> decode
                                                         (until one of them reaches a verdict)
-    -> run (a runner's) -> judge_outcome -> row, reply
+    -> run (a runner's) -> judge_outcome -> row
 
 Each step takes the attempt and returns it; after the verdict none changes it. None of them does I/O
 but `decode`, through the schema store, and only for a schema not met before; the rows that `recall`
@@ -17,7 +17,7 @@ from typing import Any
 
 from taskstream.app.task import Task
 from taskstream.consumer.child.writers import Writers
-from taskstream.consumer.pipe import Given, Reply
+from taskstream.consumer.pipe import Given
 from taskstream.consumer.suspicion import Ruling, Suspicion, rule
 from taskstream.consumer.verdict import (
     Again,
@@ -33,7 +33,6 @@ from taskstream.core.errors import SchemaError, Undecodable, UnknownSchema
 from taskstream.core.states import State
 from taskstream.observability.tracing import ProcessSpan, StoreSpan
 from taskstream.results.row import Row
-from taskstream.schemas.records import Records
 
 UNKNOWN = ("UnknownTask", "UnknownSchema")
 """Reasons that are put off during `unknown_grace` before they kill."""
@@ -289,27 +288,6 @@ def key_of(attempt: Attempt) -> str | None:
     key = attempt.given.record.key
     text = None if key is None else key.decode(errors="replace")
     return None if text == attempt.envelope.id else text
-
-
-def reply(attempt: Attempt, final: Row, records: Records) -> Reply | None:
-    """What those who wait are told, once the row is stored; None where nobody asked or it goes on."""
-    if attempt.envelope.reply_to is None or not final.state.final:
-        return None
-    value = records.encode(
-        "reply",
-        {
-            "task_id": final.task_id,
-            "run": final.run,
-            "attempt": final.attempt,
-            "state": str(final.state),
-            "value": final.value,
-            "error_type": final.error_type,
-            "error": final.error,
-            "traceback": final.traceback,
-            "finished": int((final.finished or attempt.given.given_us / 1e6) * 1e6),
-        },
-    )
-    return Reply(attempt.envelope.reply_to, value)
 
 
 def _recorded(attempt: Attempt, verdict: Verdict, found: Row) -> Attempt:

@@ -17,6 +17,7 @@ from taskstream.app.current import Context
 from taskstream.consumer.begun import Begun
 from taskstream.consumer.child import attempt as steps
 from taskstream.consumer.child import obituaries
+from taskstream.consumer.child.answers import replies
 from taskstream.consumer.child.attempt import Attempt
 from taskstream.consumer.child.line import Line
 from taskstream.consumer.child.link import Link
@@ -395,8 +396,9 @@ class Service:
 
     def _report(self, recorded: list[tuple[Attempt, Row]]) -> None:
         try:
-            judged = [self._judged(attempt, row) for attempt, row in recorded]
-            self._link.send(pack_verdicts(Verdicts(judged, self._write_seconds(recorded))))
+            judged = [_judged(attempt) for attempt, _ in recorded]
+            told = replies(recorded, self._records)
+            self._link.send(pack_verdicts(Verdicts(judged, told, self._write_seconds(recorded))))
         except Exception:  # noqa: BLE001 - see below
             # In silence this child would be fed for ever. Its end is heard, and what it held is
             # looked up by another one.
@@ -416,20 +418,6 @@ class Service:
                 self._begun.forget(attempt.given.number)
             self._idle.notify_all()
         self._leave_if_stuck()
-
-    def _judged(self, attempt: Attempt, row: Row) -> Judged:
-        assert attempt.verdict is not None
-        return Judged(
-            attempt.given.number,
-            attempt.verdict,
-            attempt.span.headers if attempt.span is not None else attempt.envelope.trace,
-            attempt.envelope.id,
-            attempt.envelope.task,
-            steps.reply(attempt, row, self._records),
-            recalled=attempt.found is not None,
-            attempt=attempt.envelope.attempt,
-            uncounted=attempt.envelope.uncounted,
-        )
 
     def _write_seconds(self, recorded: list[tuple[Attempt, Row]]) -> float:
         """How long the last of these waited for its row to be stored."""
@@ -469,6 +457,20 @@ class Service:
                 pid=os.getpid(),
             )
             os._exit(BLAMELESS)
+
+
+def _judged(attempt: Attempt) -> Judged:
+    assert attempt.verdict is not None
+    return Judged(
+        attempt.given.number,
+        attempt.verdict,
+        attempt.span.headers if attempt.span is not None else attempt.envelope.trace,
+        attempt.envelope.id,
+        attempt.envelope.task,
+        recalled=attempt.found is not None,
+        attempt=attempt.envelope.attempt,
+        uncounted=attempt.envelope.uncounted,
+    )
 
 
 def _unwatched(_fraction: float, _note: str) -> None:

@@ -338,17 +338,8 @@ class Parent:
 
     def _react_to_child(self, child: Child, frame: Frame) -> None:
         match frame:
-            case Verdicts(tasks, write_seconds):
-                child.used = self._clock.monotonic()
-                child.finished += len(tasks)
-                # Only what succeeds counts: a child is not fed ahead with tasks that all die.
-                good = sum(isinstance(judged.verdict, Done) for judged in tasks)
-                child.depth.finished(good, write_seconds, child.used)
-                for judged in tasks:
-                    entry = child.held.pop(judged.number, None)
-                    if entry is not None and self._work is not None:
-                        self._work.settling.judged(entry, judged)
-                        self._let_go(entry)
+            case Verdicts():
+                self._settle(child, frame)
             case Pulse():
                 child.pulse = frame
                 child.pulses += 1
@@ -374,6 +365,24 @@ class Parent:
                 child.spent = True
                 if not serves:
                     self._children.retire(child)
+
+    def _settle(self, child: Child, verdicts: Verdicts) -> None:
+        child.used = self._clock.monotonic()
+        child.finished += len(verdicts.tasks)
+        # Only what succeeds counts: a child is not fed ahead with tasks that all die.
+        good = sum(isinstance(judged.verdict, Done) for judged in verdicts.tasks)
+        child.depth.finished(good, verdicts.write_seconds, child.used)
+        if self._work is None:
+            return
+        settled = 0
+        for judged in verdicts.tasks:
+            entry = child.held.pop(judged.number, None)
+            if entry is not None:
+                settled += self._work.settling.judged(entry, judged)
+                self._let_go(entry)
+        if settled == len(verdicts.tasks):
+            # Else some are another worker's by now, whose word counts: the store tells of the others.
+            self._work.settling.reply(verdicts.replies)
 
     def _bury(self, child: Child) -> None:
         death = self._children.bury(child)

@@ -1,4 +1,4 @@
-"""From a verdict to a finished offset: reply, hand off, finish; each a plain call, in this order.
+"""From a verdict to a finished offset: hand off, finish; each a plain call, in this order.
 
 A verdict is heard only after its row is stored. What must follow in Kafka (a retry, a dead letter) is
 produced then, and only when Kafka has acknowledged it does the offset count as finished. What Kafka
@@ -8,8 +8,8 @@ while that it is (`is_sure_of`), nothing is handed off before it does: the next 
 
 import contextlib
 import heapq
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections import Counter as Tally
+from collections.abc import Callable, Collection, Iterable
 
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Sender, unheard
@@ -24,8 +24,9 @@ from taskstream.core.clock import Clock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError
 from taskstream.core.faultpoints import AFTER_HANDOFF, BEFORE_HANDOFF, fault_point
+from taskstream.core.states import State
 from taskstream.observability import logs, table
-from taskstream.observability.metrics import Metrics
+from taskstream.observability.metrics import Counter, Metrics
 
 HANDOFF_PAUSE = 1.0
 """Seconds before a hand-off that Kafka did not take is tried again."""
@@ -68,10 +69,10 @@ class Settling:
         self._breakers = breakers
         self._on_final = on_final
         self._strict = strict
-        self._metrics = metrics
+        self._counted = Counted(metrics)
         self._clock = clock
         self._again: list[tuple[float, int, Entry, Judged]] = []
-        self._under_way: Counter[Place] = Counter()
+        self._under_way: Tally[Place] = Tally()
         self.finished = 0
 
     @property
@@ -89,21 +90,13 @@ class Settling:
         """When the next hand-off is tried again, in monotonic seconds; None if none waits."""
         return self._again[0][0] if self._again else None
 
-    def judged(self, entry: Entry, judged: Judged) -> None:
-        """Does what is left to do for a task whose row is stored."""
+    def judged(self, entry: Entry, judged: Judged) -> bool:
+        """Does what is left to do for a task whose row is stored; whether it was still ours to do."""
         self._breakers.judged(entry, judged)
         self._dispatch.left(entry)
         if self._ownership.current(entry) is None:
-            return  # the partition has another owner by now, who finds the row in the store
-        queue, priority = entry.lane.rsplit(".", 1)
-        if judged.recalled and isinstance(judged.verdict, Done):
-            self._metrics.counter(table.DROPPED, queue=queue, reason="judged").inc()
-        state = str(judged.verdict.state)
-        self._metrics.counter(table.ATTEMPTS, queue=queue, priority=priority, state=state).inc()
-        if isinstance(judged.verdict, Dead):
-            self._metrics.counter(table.DEAD, queue=queue, reason=judged.verdict.reason).inc()
-        if judged.reply is not None:
-            self._reply(judged.task_id, judged.reply)
+            return False  # the partition has another owner by now, who finds the row in the store
+        self._counted.judged(entry.lane, judged)
         if isinstance(judged.verdict, Done):
             self._finish(entry, judged)
         elif isinstance(judged.verdict, Again) and entry.task in self._strict:
@@ -111,11 +104,26 @@ class Settling:
             self._dispatch.retry_here(entry, judged.verdict.due)
         else:
             self._hand_off(entry, judged)
+        return True
+
+    def reply(self, replies: Iterable[Reply]) -> None:
+        """Tells those who wait; they also read the store, so a reply may be lost."""
+        for place, value in replies:
+            with contextlib.suppress(BrokerError):
+                self._sender.send(
+                    place.topic,
+                    value,
+                    key=None,
+                    headers=[],
+                    on_done=unheard,
+                    partition=place.partition,
+                    timeout=0,
+                )
 
     def handed_off(self, entry: Entry, judged: Judged, error: BrokerError | None) -> None:
         """Hears the outcome of a hand-off: finished, or tried again."""
         self._under_way[entry.place] -= 1
-        self._under_way += Counter()  # drops what has come to nothing
+        self._under_way += Tally()  # drops what has come to nothing
         if error is None:
             fault_point(AFTER_HANDOFF)
             self._finish(entry, judged)
@@ -156,15 +164,28 @@ class Settling:
             self._dispatch.release(entry)
             self.finished += 1
 
-    def _reply(self, task_id: str, reply: Reply) -> None:
-        """Tells those who wait; they also read the store, so a reply may be lost."""
-        with contextlib.suppress(BrokerError):
-            self._sender.send(
-                reply.place.topic,
-                reply.value,
-                key=task_id.encode(),
-                headers=[],
-                on_done=unheard,
-                partition=reply.place.partition,
-                timeout=0,
-            )
+
+class Counted:
+    """How many attempts ended how, in the metrics: each series is looked up once.
+
+    Args:
+        metrics: where they are counted.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._attempts: dict[tuple[str, State], Counter] = {}
+
+    def judged(self, lane: str, judged: Judged) -> None:
+        """Counts one attempt of a lane."""
+        state = judged.verdict.state
+        attempts = self._attempts.get((lane, state))
+        if attempts is None:
+            attempts = self._metrics.counter(table.ATTEMPTS, **table.lane_labels(lane), state=state)
+            self._attempts[lane, state] = attempts
+        attempts.inc()
+        queue = lane.rpartition(".")[0]
+        if isinstance(judged.verdict, Dead):
+            self._metrics.counter(table.DEAD, queue=queue, reason=judged.verdict.reason).inc()
+        elif judged.recalled and isinstance(judged.verdict, Done):
+            self._metrics.counter(table.DROPPED, queue=queue, reason="judged").inc()

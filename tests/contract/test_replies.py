@@ -9,7 +9,7 @@ import pytest
 from taskstream.broker.sender import Sender
 from taskstream.broker.topics import Topics, TopicSpec
 from taskstream.core.clock import SYSTEM_CLOCK
-from taskstream.core.errors import BrokerError, TaskstreamError
+from taskstream.core.errors import BrokerError, TaskstreamError, Undecodable
 from taskstream.core.ids import new_id
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
@@ -39,7 +39,7 @@ def names(settings: Settings) -> Iterator[Names]:
 
 @pytest.fixture
 def replies(settings: Settings, names: Names) -> Iterator[Replies]:
-    replies = Replies(settings, names)
+    replies = Replies(settings, names, _read)
     yield replies
     replies.close()
 
@@ -51,14 +51,21 @@ def sender(settings: Settings) -> Iterator[Sender]:
     sender.close(PATIENCE)
 
 
+def _read(value: bytes) -> dict[str, bytes]:
+    task_id, _, reply = value.partition(b"=")
+    if not reply:
+        raise Undecodable("no reply")
+    return {task_id.decode(): reply}
+
+
 def send(sender: Sender, replies: Replies, task_id: str, value: bytes) -> None:
     """Writes a reply as a worker does, and waits until Kafka has it."""
     done: Future[None] = Future()
     place = replies.place
     sender.send(
         place.topic,
-        value,
-        key=task_id.encode(),
+        task_id.encode() + b"=" + value,
+        key=None,
         headers=[],
         partition=place.partition,
         on_done=lambda ack, error: done.set_exception(error) if error else done.set_result(None),
@@ -119,7 +126,7 @@ def test_close_cancels_who_still_waits(replies: Replies) -> None:
 
 def test_place_is_one_partition_for_good(settings: Settings, names: Names) -> None:
     """What a process stamps on its tasks is what it reads."""
-    replies = Replies(settings, names, choose=lambda count: count - 1)
+    replies = Replies(settings, names, _read, choose=lambda count: count - 1)
     assert replies.place == replies.place
     assert str(replies.place) == f"{names.replies}/3"
 
@@ -135,7 +142,7 @@ def test_broker_that_cant_be_read_fails_who_listens(
             raise error
         return 0
 
-    replies = Replies(settings, names, choose=choose)
+    replies = Replies(settings, names, _read, choose=choose)
     task_id = new_id()
     first = replies.expect(task_id)
     with pytest.raises(BrokerError, match="no such topic"):

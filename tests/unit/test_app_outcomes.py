@@ -112,7 +112,9 @@ def reply(app: App, handle: Handle[Any], state: State, **more: Any) -> None:
     (place,) = [read.reply_to for read in envelopes if read.id == handle.id]
     assert place is not None
     fields = {"task_id": handle.id, "run": 0, "attempt": 1, "state": state, "finished": 0, **more}
-    send(app, "replies", handle.id, RECORDS.encode("reply", fields), place.partition)
+    send(
+        app, "replies", handle.id, RECORDS.encode("replies", {"replies": [fields]}), place.partition
+    )
 
 
 @pytest.fixture

@@ -65,19 +65,25 @@ judged = st.builds(
     trace=headers,
     task_id=st.text(),
     task=st.text(),
-    reply=st.none()
-    | st.builds(Reply, st.builds(Place, st.text(), st.integers(0, 99)), st.binary()),
     attempt=st.integers(1, 99),
     uncounted=st.integers(0, 99),
 )
 
 
-@given(st.lists(tasks, max_size=5), st.lists(judged, max_size=5), st.data())
+replies = st.builds(Reply, st.builds(Place, st.text(), st.integers(0, 99)), st.binary())
+
+
+@given(
+    st.lists(tasks, max_size=5),
+    st.lists(judged, max_size=5),
+    st.lists(replies, max_size=3),
+    st.data(),
+)
 def test_frames_survive_any_cut(
-    given_: list[Given], told: list[Judged], data: st.DataObject
+    given_: list[Given], told: list[Judged], heard_by: list[Reply], data: st.DataObject
 ) -> None:
     """However the bytes arrive in pieces, the same frames come out in the same order."""
-    stream = pack_given(given_) + pack_verdicts(Verdicts(told, 0.5)) + pack_stop()
+    stream = pack_given(given_) + pack_verdicts(Verdicts(told, heard_by, 0.5)) + pack_stop()
     stream += pack_retiring(serves=True) + pack_quarantined([3, 5])
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     frames = Frames()
@@ -88,7 +94,7 @@ def test_frames_survive_any_cut(
     ]
     assert heard == [
         *([given_] if given_ else []),
-        Verdicts(told, 0.5),
+        Verdicts(told, heard_by, 0.5),
         Stop(),
         Retiring(True),
         Quarantined((3, 5)),

@@ -43,6 +43,7 @@ REPLY = {
     "traceback": None,
     "finished": 3,
 }
+REPLIES = {"replies": [REPLY, {**REPLY, "task_id": "b"}]}
 ORDER = {
     "verb": "scale",
     "target": "*",
@@ -54,7 +55,7 @@ ORDER = {
 
 
 @pytest.mark.parametrize(
-    ("name", "fields"), [("heartbeat", HEARTBEAT), ("reply", REPLY), ("control", ORDER)]
+    ("name", "fields"), [("heartbeat", HEARTBEAT), ("replies", REPLIES), ("control", ORDER)]
 )
 def test_a_record_comes_back_with_its_name(name: str, fields: dict[str, object]) -> None:
     """Readers tell records apart by their fingerprint alone."""
@@ -67,7 +68,19 @@ def test_a_record_comes_back_with_its_name(name: str, fields: dict[str, object])
 def test_what_has_a_default_may_be_left_out() -> None:
     """A succeeded task has no error to tell."""
     short = {name: value for name, value in REPLY.items() if value is not None}
-    assert Records().decode(Records().encode("reply", short)) == ("reply", REPLY)
+    value = Records().encode("replies", {"replies": [short]})
+    assert Records().decode(value) == ("replies", {"replies": [REPLY]})
+
+
+def test_replies_are_found_by_their_task() -> None:
+    """Another record in their topic is none of them."""
+    ours = Records()
+    assert ours.replies_in(ours.encode("replies", REPLIES)) == {
+        "a": REPLY,
+        "b": {**REPLY, "task_id": "b"},
+    }
+    with pytest.raises(Undecodable, match="not control"):
+        ours.replies_in(ours.encode("control", ORDER))
 
 
 @pytest.mark.parametrize(
@@ -81,8 +94,8 @@ def test_anything_else_is_undecodable(value: bytes | None) -> None:
 
 def test_a_broken_body_is_undecodable() -> None:
     """Also under a fingerprint of ours."""
-    value = Records().encode("reply", REPLY)
-    with pytest.raises(Undecodable, match="the bytes are no reply"):
+    value = Records().encode("replies", REPLIES)
+    with pytest.raises(Undecodable, match="the bytes are no replies"):
         Records().decode(value[:-3])
 
 

@@ -68,7 +68,7 @@ class World:
         )
 
     def judged(self, verdict: Verdict) -> Judged:
-        return Judged(1, verdict, (), "id", "charge", None, recalled=False)
+        return Judged(1, verdict, (), "id", "charge", recalled=False)
 
     @property
     def watermark(self) -> int:

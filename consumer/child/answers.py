@@ -1,0 +1,60 @@
+"""What those who wait for tasks are told, as few records as possible: pure.
+
+Tasks that are recorded together were mostly published together, by one process, which waits for all of
+them at one partition.
+"""
+
+from collections.abc import Iterable
+
+from taskstream.consumer.child.attempt import Attempt
+from taskstream.consumer.pipe import Reply
+from taskstream.core.envelope import Place
+from taskstream.results.row import Row
+from taskstream.schemas.records import Records
+
+RECORD_BYTES = 256 * 1024
+"""What the replies of one record weigh at most, unless a single one weighs more."""
+
+
+def replies(recorded: Iterable[tuple[Attempt, Row]], records: Records) -> list[Reply]:
+    """The replies for each partition where somebody waits for one of these.
+
+    Args:
+        recorded: attempts and their rows, which are in the store; those that go on are passed over.
+        records: encodes them.
+    """
+    waiting: dict[Place, list[Row]] = {}
+    for attempt, row in recorded:
+        if attempt.envelope.reply_to is not None and row.state.final:
+            waiting.setdefault(attempt.envelope.reply_to, []).append(row)
+    return [
+        Reply(place, records.encode("replies", {"replies": [_reply(row) for row in part]}))
+        for place, rows in waiting.items()
+        for part in _parts(rows)
+    ]
+
+
+def _parts(rows: list[Row]) -> Iterable[list[Row]]:
+    part: list[Row] = []
+    size_bytes = 0
+    for row in rows:
+        size_bytes += row.size_bytes
+        if part and size_bytes > RECORD_BYTES:
+            yield part
+            part, size_bytes = [], row.size_bytes
+        part.append(row)
+    yield part
+
+
+def _reply(row: Row) -> dict[str, object]:
+    return {
+        "task_id": row.task_id,
+        "run": row.run,
+        "attempt": row.attempt,
+        "state": row.state,
+        "value": row.value,
+        "error_type": row.error_type,
+        "error": row.error,
+        "traceback": row.traceback,
+        "finished": int((row.finished or row.written_us / 1e6) * 1e6),
+    }
