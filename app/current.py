@@ -9,10 +9,43 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 from taskstream.core.errors import TaskstreamError
+
+
+class Stop:
+    """A flag that is set once, with the methods of an event; light, since every attempt has one.
+
+    Safe to use from any thread.
+    """
+
+    __slots__ = ("_event", "_is_set")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._event: Event | None = None  # only once somebody waits
+
+    def set(self) -> None:
+        """Sets the flag, and wakes those who wait."""
+        self._is_set = True
+        if self._event is not None:
+            self._event.set()
+
+    def is_set(self) -> bool:
+        """Whether the flag is set."""
+        return self._is_set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until the flag is set, `timeout` seconds at most; whether it is."""
+        with _WAITING:
+            self._event = self._event or Event()
+        # After it is there to be found by `set`, which does the two steps in the other order.
+        if self._is_set:
+            self._event.set()
+        return self._event.wait(timeout)
+
 
 Report = Callable[[float, str], None]
 """Takes a task's progress: the fraction done (0 to 1) and a note."""
@@ -46,7 +79,7 @@ class Context:
     root: str
     deadline: float | None
     resources: Any
-    stop: Event
+    stop: Stop
     report: Report
 
     @property
@@ -89,6 +122,11 @@ def running() -> Context | None:
     return _CONTEXT.get()
 
 
+def enter(context: Context) -> None:
+    """Makes `context` the current one for as long as this thread's or task's context variables last."""
+    _CONTEXT.set(context)
+
+
 @contextmanager
 def activate(context: Context) -> Iterator[Context]:
     """Makes `context` the current one inside the block, for this thread or asyncio task."""
@@ -100,3 +138,4 @@ def activate(context: Context) -> Iterator[Context]:
 
 
 _CONTEXT: ContextVar[Context | None] = ContextVar("taskstream_context", default=None)
+_WAITING = Lock()

@@ -322,8 +322,8 @@ def _outcome_of_reply(reply: dict[str, Any]) -> Outcome:
     return Outcome(
         state=State(reply["state"]),
         attempts=reply["attempt"],
-        value=reply["value"],
-        error_type=reply["error_type"],
-        error=reply["error"],
-        traceback=reply["traceback"],
+        value=reply["value"] or None,
+        error_type=reply["error_type"] or None,
+        error=reply["error"] or None,
+        traceback=reply["traceback"] or None,
     )

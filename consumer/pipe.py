@@ -394,7 +394,7 @@ _DONE = {str(state): Done(state) for state in State}
 def _plain(verdict: Verdict) -> Any:
     match verdict:
         case Done(state):
-            return str(state)
+            return state
         case Again(due, counts, grace):
             return (due, counts, grace)
         case Dead(reason, message):

@@ -7,6 +7,7 @@ inverses for every envelope (`tests/unit/test_envelope.py`).
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from taskstream.core.errors import Undecodable
@@ -322,6 +323,7 @@ def _decode_time(text: str) -> float:
     return seconds
 
 
+@lru_cache(maxsize=1024)  # all tasks of one publisher name the same
 def _decode_place(text: str) -> Place:
     place = Place.parse(text)
     _decode_count(str(place.partition))

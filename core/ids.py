@@ -31,7 +31,12 @@ def is_uuid7(task_id: str) -> bool:
 
 def time_of(task_id: str) -> float:
     """The time in a UUIDv7, in seconds since 1970. Check with `is_uuid7` first."""
-    return int(task_id[:8] + task_id[9:13], 16) / 1000
+    return milliseconds_of(task_id) / 1000
+
+
+def milliseconds_of(task_id: str) -> int:
+    """The time in a UUIDv7, in milliseconds since 1970. Check with `is_uuid7` first."""
+    return int(task_id[:8] + task_id[9:13], 16)
 
 
 def _format(milliseconds: int, tail: bytes) -> str:

@@ -23,6 +23,11 @@ bound: ContextVar[Mapping[str, object]] = ContextVar("taskstream_bound", default
 """What every record of this asyncio task or thread says; the worker's child sets it per attempt."""
 
 
+def add(**values: object) -> None:
+    """Adds values to every record written from here on, while this context's variables last."""
+    bound.set({**bound.get(), **values})
+
+
 @contextmanager
 def bind(**values: object) -> Iterator[None]:
     """Adds values to every record written inside; of the same name the inner one wins."""

@@ -159,6 +159,11 @@ class ProcessSpan(_Ending):
         """This span's context as W3C headers, to replace those of the record."""
         return _inject(self.context)
 
+    def enter(self) -> None:
+        """Makes this span the current one for as long as the context variables of the caller last."""
+        if self.context or get_current():
+            attach(self.context)
+
     def activate(self) -> "_Activation":
         """A context manager in which this span is the current one, and nothing around it is.
 
@@ -189,8 +194,9 @@ class StoreSpan(_Ending):
             batch_size: rows in the batch that carried it.
             error: why it was refused.
         """
-        # The conventions call it a batch from two on.
-        self._end({DB_BATCH_SIZE.name: batch_size} if batch_size > 1 else {}, error)
+        if self._unended:
+            # The conventions call it a batch from two on.
+            self._end({DB_BATCH_SIZE.name: batch_size} if batch_size > 1 else {}, error)
 
 
 def publish_span(

@@ -8,11 +8,18 @@ import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from taskstream.core.ids import is_uuid7, time_of
+from taskstream.core.ids import is_uuid7, milliseconds_of, time_of
 from taskstream.core.states import State
 
 SHARDS = 8
-"""Partitions per minute. Few, so that rows that finish together share one; fixed for a store's life."""
+"""Partitions per minute; fixed for a store's life."""
+
+_USUAL_BYTES = 300
+"""About what all columns weigh that are names and numbers."""
+
+SHARD_MS = 16
+"""Milliseconds of tasks that share a shard: rows that are written together fit one batch, and yet the
+next moment's go elsewhere. Fixed for a store's life."""
 
 
 class Row(NamedTuple):
@@ -70,10 +77,12 @@ class Row(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """About how much a write of this row weighs."""
-        texts = (self.task_id, self.task, self.queue, self.priority, self.key, self.worker, self.error,
-                 self.error_type, self.traceback, self.trace_id, self.source)  # fmt: skip
-        return 100 + len(self.value or b"") + sum(len(text) for text in texts if text)
+        """About how much a write of this row weighs: what has no bound, and as much again for the rest."""
+        size_bytes = _USUAL_BYTES + len(self.task_id) + len(self.value or b"")
+        for text in (self.key, self.error, self.traceback):
+            if text:
+                size_bytes += len(text)
+        return size_bytes
 
     @property
     def born(self) -> float:
@@ -96,12 +105,13 @@ class Partition(NamedTuple):
 def partition_of(task_id: str) -> Partition:
     """The partition of a task's rows, computed from its id alone.
 
-    A UUIDv7 tells its minute; a caller's own id has a bucket from its hash instead, in a range of
-    negative numbers that no minute has.
+    A UUIDv7 tells its minute and its moment; a caller's own id has a bucket from its hash instead, in
+    a range of negative numbers that no minute has.
     """
-    digest = zlib.crc32(task_id.encode())
     if is_uuid7(task_id):
-        return Partition(int(time_of(task_id)) // 60, digest % SHARDS)
+        milliseconds = milliseconds_of(task_id)
+        return Partition(milliseconds // 60_000, milliseconds // SHARD_MS % SHARDS)
+    digest = zlib.crc32(task_id.encode())
     return Partition(-1 - (digest >> 8) % 65536, digest % SHARDS)
 
 

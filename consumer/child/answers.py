@@ -52,9 +52,9 @@ def _reply(row: Row) -> dict[str, object]:
         "run": row.run,
         "attempt": row.attempt,
         "state": row.state,
-        "value": row.value,
-        "error_type": row.error_type,
-        "error": row.error,
-        "traceback": row.traceback,
+        "value": row.value or b"",
+        "error_type": row.error_type or "",
+        "error": row.error or "",
+        "traceback": row.traceback or "",
         "finished": int((row.finished or row.written_us / 1e6) * 1e6),
     }

@@ -12,9 +12,9 @@ judges by are read before, for many attempts at once.
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from threading import Event
 from typing import Any
 
+from taskstream.app.current import Stop
 from taskstream.app.task import Task
 from taskstream.consumer.child.writers import Writers
 from taskstream.consumer.pipe import Given
@@ -75,7 +75,7 @@ class Attempt:
     finished: float | None = None
     value: bytes | None = None
     error: BaseException | None = None
-    stop: Event = field(default_factory=Event)
+    stop: Stop = field(default_factory=Stop)
     abandoned: bool = False
     cancelled: bool = False
     span: ProcessSpan | None = None

@@ -24,6 +24,9 @@ class Line(Generic[Item]):
     Args:
         slots: how many run at once.
         reserved: how many of them only urgent ones may take; below `slots`.
+
+    Attributes:
+        running: how many slots are taken.
     """
 
     def __init__(self, slots: int, reserved: int) -> None:
@@ -31,15 +34,11 @@ class Line(Generic[Item]):
         self._reserved = reserved
         self._waiting: tuple[deque[Item], ...] = tuple(deque() for _ in Turn)
         self._running = [0 for _ in Turn]
+        self.running = 0
         self._passed = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting))
-
-    @property
-    def running(self) -> int:
-        """How many slots are taken."""
-        return sum(self._running)
 
     def push(self, item: Item, turn: Turn) -> None:
         """Adds one that waits."""
@@ -47,24 +46,31 @@ class Line(Generic[Item]):
 
     def pop(self) -> Item | None:
         """The next one, which has a slot from now on; None where nobody waits who may have one."""
-        total = self.running
-        if total >= self.slots:
+        if self.running >= self.slots:
             return None
-        common_free = total - self._running[Turn.URGENT] < self.slots - self._reserved
-        turn = self._next(common_free=common_free)
+        common = self.running - self._running[Turn.URGENT]
+        turn = self._next(common_free=common < self.slots - self._reserved)
         if turn is None:
             return None
         self._passed = 0 if turn is Turn.COMMON else self._passed + 1
         self._running[turn] += 1
+        self.running += 1
         return self._waiting[turn].popleft()
 
     def free(self, turn: Turn) -> None:
         """One that ran doesn't any more."""
         self._running[turn] -= 1
+        self.running -= 1
 
     def _next(self, *, common_free: bool) -> Turn | None:
-        allowed = Turn if common_free else (Turn.URGENT,)
-        waiting = [turn for turn in allowed if self._waiting[turn]]
-        if not waiting:
-            return None
-        return waiting[-1] if self._passed >= PATIENCE - 1 else waiting[0]
+        order = _ALL if common_free else _URGENT
+        if self._passed >= PATIENCE - 1:
+            order = order[::-1]
+        for turn in order:
+            if self._waiting[turn]:
+                return turn
+        return None
+
+
+_ALL = tuple(Turn)
+_URGENT = (Turn.URGENT,)

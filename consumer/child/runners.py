@@ -6,6 +6,7 @@ A runner is given attempts and tells their outcome once, by `ended`: whoever tak
 
 import asyncio
 import contextlib
+import contextvars
 import math
 import signal
 import sys
@@ -13,13 +14,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
 from taskstream.app.app import App
-from taskstream.app.current import Context, activate
+from taskstream.app.current import Context, enter
 from taskstream.app.hooks import Observed
 from taskstream.consumer.begun import Begun
 from taskstream.consumer.child.attempt import Attempt
@@ -28,6 +29,8 @@ from taskstream.consumer.verdict import Cancelled, Timeout
 from taskstream.core.clock import Clock
 from taskstream.core.faultpoints import BEFORE_RUN, fault_point
 from taskstream.observability import logs
+
+_NO_HOOKS = contextlib.nullcontext()
 
 Ended = Callable[[Attempt, Any, BaseException | None], None]
 """Takes an attempt with what it returned or raised; from any thread."""
@@ -191,8 +194,10 @@ class AsyncRunner:
         self._tasks[attempt.given.number] = asyncio.current_task()
         try:
             self._running.begin(attempt)
-            with _inside(self._app, attempt, context):
-                value = await _within_limit(attempt)
+            _surround(attempt, context)
+            hooks = self._app.arounds
+            with Observed(hooks, context) if hooks else _NO_HOOKS:
+                value = await _called(attempt)
         # Whatever a task raises is its outcome. SystemExit too: let through, it would end the loop.
         except BaseException as raised:  # noqa: BLE001
             error = raised
@@ -394,27 +399,32 @@ def run_here(
     try:
         running.begin(attempt)
         block = contextlib.nullcontext() if interrupts is None else interrupts.within(attempt)
-        with _inside(app, attempt, context), block:
-            value = attempt.task.function(**attempt.arguments)
+        # In context variables of its own: whatever it sets there, the thread's next attempt won't see.
+        value = contextvars.copy_context().run(_call, app, attempt, context, block)
     except BaseException as raised:  # noqa: BLE001 - whatever a task raises is its outcome
         error = raised
     running.end(attempt, value, error)
 
 
-@contextmanager
-def _inside(app: App, attempt: Attempt, context: Context) -> Iterator[None]:
-    """All that a task finds around itself: its context, its span, its log fields, the app's hooks."""
+def _call(app: App, attempt: Attempt, context: Context, block: AbstractContextManager[None]) -> Any:
+    assert attempt.task is not None
+    _surround(attempt, context)
+    with Observed(app.arounds, context), block:
+        return attempt.task.function(**attempt.arguments)
+
+
+def _surround(attempt: Attempt, context: Context) -> None:
+    """What a task finds around itself: its context, its span, its log fields.
+
+    Nothing is put back afterwards: each attempt has context variables of its own.
+    """
     assert attempt.span is not None
-    with (
-        activate(context),
-        attempt.span.activate(),
-        logs.bind(task=context.task, task_id=context.id),
-        Observed(app.arounds, context),
-    ):
-        yield
+    enter(context)
+    attempt.span.enter()
+    logs.add(task=context.task, task_id=context.id)
 
 
-async def _within_limit(attempt: Attempt) -> Any:
+async def _called(attempt: Attempt) -> Any:
     assert attempt.task is not None
     limit = attempt.task.timeout
     if limit is None:

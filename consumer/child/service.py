@@ -253,7 +253,7 @@ class Service:
         self._until_readable(decode, BrokerError, SchemaError)
         if attempt.found is None:
             self._trace(attempt)
-        if attempt.verdict is None:
+        if attempt.verdict is None and task is not None and task.name not in self._prefixes:
             with suppress(SchemaConflict):  # it will say so when it has something to encode
                 self._prefix(attempt)
 

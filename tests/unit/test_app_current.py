@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from threading import Event, Thread
+from threading import Thread
 
 import pytest
 
-from taskstream.app.current import Context, activate, current, running
+from taskstream.app.current import Context, Stop, activate, current, running
 from taskstream.core.errors import TaskstreamError
 
 
@@ -22,7 +22,7 @@ def context(task_id: str = "id-1", report: list[tuple[float, str]] | None = None
         root="id-0",
         deadline=None,
         resources={"pool": 1},
-        stop=Event(),
+        stop=Stop(),
         report=lambda fraction, note: heard.append((fraction, note)),
     )
 
@@ -75,6 +75,23 @@ def test_cancelled_follows_the_stop_signal() -> None:
     assert not it.cancelled
     it.stop.set()
     assert it.cancelled
+
+
+def test_a_task_may_wait_for_the_stop_signal() -> None:
+    """However many wait, before or after it is set, all go on once it is."""
+    stop = Stop()
+    assert not stop.wait(0.0)
+    woken: list[bool] = []
+    waiting = [Thread(target=lambda: woken.append(stop.wait(10.0))) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    stop.set()
+    for thread in waiting:
+        thread.join()
+    assert woken == [True] * 3
+    late = Stop()
+    late.set()
+    assert late.wait(0.0)
 
 
 def test_progress_is_a_fraction() -> None:

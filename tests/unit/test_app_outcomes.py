@@ -111,7 +111,9 @@ def reply(app: App, handle: Handle[Any], state: State, **more: Any) -> None:
     envelopes = [envelope.read(record.headers) for record in published]
     (place,) = [read.reply_to for read in envelopes if read.id == handle.id]
     assert place is not None
-    fields = {"task_id": handle.id, "run": 0, "attempt": 1, "state": state, "finished": 0, **more}
+    nothing = {"value": b"", "error_type": "", "error": "", "traceback": ""}
+    fields = {"task_id": handle.id, "run": 0, "attempt": 1, "state": state, "finished": 0}
+    fields |= nothing | more
     send(
         app, "replies", handle.id, RECORDS.encode("replies", {"replies": [fields]}), place.partition
     )

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstream.core.ids import derived_id, new_id, time_of
+from taskstream.core.ids import derived_id, time_of
 from taskstream.core.states import State
 from taskstream.results.columns import cells, due_cell, row_of, text_cell, time_cell
-from taskstream.results.row import SHARDS, Row, current, partition_of
+from taskstream.results.row import SHARD_MS, SHARDS, Row, current, partition_of
 
 times = st.floats(min_value=0, max_value=4e9, allow_nan=False)
 
@@ -50,7 +50,10 @@ def test_own_ids_never_share_a_bucket_with_a_minute(task_id: str) -> None:
 
 def test_ids_of_one_minute_use_every_shard() -> None:
     """The shards of a minute are all in use, so that its rows don't meet on one node."""
-    assert {partition_of(new_id()).shard for _ in range(500)} == set(range(SHARDS))
+    moments = [derived_id(60.0 + step * SHARD_MS / 1000, step) for step in range(SHARDS)]
+    assert {partition_of(task_id).shard for task_id in moments} == set(range(SHARDS))
+    together = {partition_of(derived_id(60.0, number)) for number in range(100)}
+    assert len(together) == 1, "what is published in one moment is stored in one batch"
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), unique=True))
