@@ -219,7 +219,7 @@ def publish_span(
             for a hand-off, as `ProcessSpan.headers` gives them.
         name: what the operation is called, the first word of the span's name.
     """
-    tracer = _tracer_of(trace.get_tracer_provider())
+    tracer = current_tracer()
     if tracer is None:
         headers = _inject(get_current()) if parent is None else _trace_headers(parent)
         return PublishSpan(None, headers) if headers else _UNTRACED_PUBLISH
@@ -238,7 +238,17 @@ def publish_span(
     return PublishSpan(span, _inject(trace.set_span_in_context(span, context)))
 
 
+SpanMaker = Tracer | None
+"""What makes our spans; None where nobody records."""
+
+
+def current_tracer() -> SpanMaker:
+    """What makes spans in this process as it is now; a provider may still be set."""
+    return _tracer_of(trace.get_tracer_provider())
+
+
 def process_span(
+    tracer: SpanMaker,
     *,
     task: str,
     task_id: str,
@@ -257,8 +267,7 @@ def process_span(
     Without the link that the conventions allow beside it: Jaeger keeps one reference between two
     spans, prefers the link, and would show the attempt as nobody's child.
     """
-    context = _extract(headers)
-    tracer = _tracer_of(trace.get_tracer_provider())
+    context = _extract(headers) if headers else _NO_CONTEXT
     if tracer is None:
         return ProcessSpan(None, None, context) if context else _UNTRACED_PROCESS
     attributes: dict[str, str | int] = {
@@ -299,7 +308,7 @@ def store_span(
     if isinstance(parent, ProcessSpan):
         tracer, context = parent.tracer, parent.context
     else:
-        tracer = _tracer_of(trace.get_tracer_provider())
+        tracer = current_tracer()
         context = _NO_CONTEXT if tracer is None else _extract(parent)
     if tracer is None:
         return _UNTRACED_STORE

@@ -1,8 +1,9 @@
 """Groups rows by partition into batches, and sees each of them into the store.
 
-Nothing waits for company: a row leaves at once while fewer than `in_flight` batches are under way;
-beyond that rows gather, by partition, until one of those is answered. So a lone row is fast, and
-under load the batches grow by themselves.
+Nothing waits for company: a row leaves at once while fewer than `EAGER` batches are under way; beyond
+that rows gather, by partition, until one of those is answered. So a lone row is fast, and under load
+the batches grow by themselves. Only where rows of many partitions wait, which no waiting would bring
+together, are there as many requests under way as partitions, up to `in_flight`.
 
 Invariant: each ticket that was added comes back exactly once, by `stored` or by `refused`. A write
 of unknown outcome is repeated, with the same rows, until it is known; nothing is ever dropped.
@@ -34,6 +35,10 @@ MAX_ROWS = 100
 MAX_BYTES = 1024 * 1024
 """What the rows of one batch weigh at most, unless a single one weighs more."""
 
+EAGER = 3
+"""How many batches are under way before rows gather. With more of them, batches stay small, and a
+store works longer on each row."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +67,7 @@ class Batcher(Generic[T]):
         stored: Callable[[list[T]], None],
         refused: Callable[[T, StoreError], None],
         clock: Clock = SYSTEM_CLOCK,
-        in_flight: int = 16,
+        in_flight: int = 32,
         max_rows: int = MAX_ROWS,
         max_bytes: int = MAX_BYTES,
         first_pause: float = 0.05,
@@ -166,7 +171,7 @@ class Batcher(Generic[T]):
 
     def _until_repeat(self) -> float | None:
         """Seconds until a repeat can be sent; None where only a message can change anything."""
-        if not self._repeats or self._under_way >= self._in_flight:
+        if not self._repeats or self._under_way >= self._room:
             return None
         return max(0.0, self._repeats[0][0] - self._clock.monotonic())
 
@@ -180,7 +185,7 @@ class Batcher(Generic[T]):
             group.append(item)
 
     def _send_what_fits(self) -> None:
-        while self._under_way < self._in_flight:
+        while self._under_way < self._room:
             batch = self._next_batch()
             if batch is None:
                 return
@@ -194,6 +199,11 @@ class Batcher(Generic[T]):
     def _answer_to(self, batch: "_Batch[T]") -> Callable[[StoreError | None], None]:
         return lambda error: self._inbox.put(_Answer(batch, error))
 
+    @property
+    def _room(self) -> int:
+        """How many batches may be under way now."""
+        return min(self._in_flight, max(EAGER, len(self._gathered)))
+
     def _next_batch(self) -> "_Batch[T] | None":
         """What to write next: a half, a repeat that is due, else the partition that waited longest.
 
@@ -205,7 +215,7 @@ class Batcher(Generic[T]):
             return self._halves.popleft()
         if self._repeats and self._repeats[0][0] <= self._clock.monotonic():
             return heappop(self._repeats)[2]
-        if not self._gathered or self._under_way + len(self._repeats) >= self._in_flight:
+        if not self._gathered or self._under_way + len(self._repeats) >= self._room:
             return None
         partition, group = next(iter(self._gathered.items()))
         del self._gathered[partition]

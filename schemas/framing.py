@@ -4,7 +4,7 @@ C3 01  fingerprint (8 bytes)  body     Avro single-object encoding; schemas in t
 00     id (4 bytes)           body     Confluent wire format; schemas in a Schema Registry
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from taskstream.core.errors import Undecodable
 
@@ -12,8 +12,7 @@ _FINGERPRINT_MARK = b"\xc3\x01"
 _ID_MARK = b"\x00"
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """The writer's schema by its CRC-64-AVRO fingerprint: 8 bytes, little-endian."""
 
     value: bytes
@@ -27,8 +26,7 @@ class Fingerprint:
         return f"fingerprint {self.value.hex()}"
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryId:
+class RegistryId(NamedTuple):
     """The writer's schema by its number in a Schema Registry."""
 
     value: int
@@ -46,8 +44,7 @@ Reference = Fingerprint | RegistryId
 """How a value names the schema that wrote it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A value taken apart.
 
     Args:

@@ -185,13 +185,13 @@ class AsyncRunner:
         for attempt, context in attempts:
             self._line.push((attempt, context), attempt.given.turn)
         while (following := self._line.pop()) is not None:
-            self._loop.create_task(self._run(*following))
+            following[0].running_in = self._loop.create_task(self._run(*following))
 
     async def _run(self, attempt: Attempt, context: Context) -> None:
         value: Any = None
         error: BaseException | None = None
         # Only now: a task that is cancelled before its first step would end without a word.
-        self._tasks[attempt.given.number] = asyncio.current_task()
+        self._tasks[attempt.given.number] = attempt.running_in
         try:
             self._running.begin(attempt)
             _surround(attempt, context)

@@ -125,9 +125,10 @@ class Service:
         submitted: dict[
             Callable[[list[tuple[Attempt, Context]]], None], list[tuple[Attempt, Context]]
         ] = {}
+        tracer = tracing.current_tracer()
         for attempt in attempts:
             self._begun.prepare(attempt.given.number)
-            self._prepare(attempt)
+            self._prepare(attempt, tracer)
             if attempt.verdict is None:
                 submitted.setdefault(self._runner(attempt), []).append(
                     (attempt, self._context(attempt))
@@ -244,7 +245,7 @@ class Service:
         for _ in attempts:
             self._struck.acquire()
 
-    def _prepare(self, attempt: Attempt) -> None:
+    def _prepare(self, attempt: Attempt, tracer: tracing.SpanMaker) -> None:
         now = self._clock.now()
         task = self._app.find(attempt.envelope.task)
         steps.resolve(attempt, task, now=now, grace=self._grace)
@@ -252,14 +253,15 @@ class Service:
         decode = partial(steps.decode, attempt, self._writers, now=now, grace=self._grace)
         self._until_readable(decode, BrokerError, SchemaError)
         if attempt.found is None:
-            self._trace(attempt)
+            self._trace(attempt, tracer)
         if attempt.verdict is None and task is not None and task.name not in self._prefixes:
             with suppress(SchemaConflict):  # it will say so when it has something to encode
                 self._prefix(attempt)
 
-    def _trace(self, attempt: Attempt) -> None:
+    def _trace(self, attempt: Attempt, tracer: tracing.SpanMaker) -> None:
         envelope, record = attempt.envelope, attempt.given.record
         attempt.span = tracing.process_span(
+            tracer,
             task=envelope.task,
             task_id=envelope.id,
             run=envelope.run,

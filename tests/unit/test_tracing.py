@@ -28,6 +28,7 @@ from taskstream.observability import table
 from taskstream.observability.tracing import (
     ProcessSpan,
     PublishSpan,
+    current_tracer,
     process_span,
     publish_span,
     setup,
@@ -85,6 +86,7 @@ def publish(
 
 def process(headers: Sequence[Header], *, attempt: int = 1, key: str | None = "k") -> ProcessSpan:
     return process_span(
+        current_tracer(),
         task="charge", task_id="o-17", run=0, attempt=attempt, topic="shop.tasks.high", partition=3,
         offset=42, group="shop.tasks.high", key=key, headers=headers, worker="w1",
     )  # fmt: skip
