@@ -17,6 +17,7 @@ class Record(NamedTuple):
         value: value bytes, None for a tombstone.
         headers: in order, repeated names possible.
         timestamp: seconds since 1970; the broker's append time on our topics.
+        size_bytes: about how much memory it holds; 0 for one that was not read but made.
     """
 
     topic: str
@@ -26,12 +27,7 @@ class Record(NamedTuple):
     value: bytes | None
     headers: tuple[Header, ...]
     timestamp: float
-
-    @property
-    def size_bytes(self) -> int:
-        """About how much memory it holds."""
-        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers
+    size_bytes: int = 0
 
     @property
     def identity(self) -> tuple[str, int]:

@@ -6,6 +6,7 @@ inverses for every envelope (`tests/unit/test_envelope.py`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -192,17 +193,17 @@ class Peek(NamedTuple):
 
 def peek(headers: Iterable[Header]) -> Peek:
     """Reads the few facts, and never fails: what is unreadable is left for `read` to judge."""
-    values = dict(headers)
-    group = values.get(GROUP_HEADER)
-    try:
-        due = _decode_time((values.get("ts-due") or b"0").decode())
-    except ValueError:
-        due = 0.0
-    task_id = values.get("ts-id")
+    find = dict(headers).get
+    group, told_due, task_id = find(GROUP_HEADER), find("ts-due"), find("ts-id")
+    due = 0.0
+    if told_due is not None:
+        with suppress(ValueError):
+            due = _decode_time(told_due.decode())
     return Peek(
-        (values.get("ts-task") or b"").decode(errors="replace"),
+        (find("ts-task") or b"").decode(errors="replace"),
         task_id or b"",
-        values.get(LOOKUP_HEADER) == b"1" or _is_callers(task_id),
+        # An id that somebody chose counts once, so a reader looks whether it has been there.
+        find(LOOKUP_HEADER) == b"1" or (task_id is not None and not is_uuid7(task_id)),
         None if group is None else group.decode(errors="replace"),
         due,
     )
@@ -216,11 +217,6 @@ def identity(headers: Iterable[Header]) -> tuple[str, int]:
     except ValueError:
         run = 0
     return (values.get("ts-id") or b"").decode(errors="replace"), run
-
-
-def _is_callers(task_id: bytes | None) -> bool:
-    """Whether somebody chose the id: it counts once, so a reader looks whether it has been there."""
-    return task_id is not None and not is_uuid7(task_id.decode(errors="replace"))
 
 
 def name_task(headers: Sequence[Header], task: str, task_id: str) -> list[Header]:

@@ -10,7 +10,9 @@ import os
 import re
 import time
 
-_SHAPE = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
+_PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+_has_shape = re.compile(_PATTERN).fullmatch
+_bytes_have_shape = re.compile(_PATTERN.encode()).fullmatch
 
 
 def new_id() -> str:
@@ -24,9 +26,10 @@ def derived_id(seconds: float, *facts: str | int) -> str:
     return _format(int(seconds * 1000), hashlib.sha256(text.encode()).digest()[:10])
 
 
-def is_uuid7(task_id: str) -> bool:
+def is_uuid7(task_id: str | bytes) -> bool:
     """Whether the id has the shape of a UUIDv7, so that its time can be read from it."""
-    return _SHAPE.match(task_id) is not None
+    matches = _has_shape(task_id) if isinstance(task_id, str) else _bytes_have_shape(task_id)
+    return matches is not None
 
 
 def time_of(task_id: str) -> float:

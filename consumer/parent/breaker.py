@@ -136,6 +136,8 @@ class Breaker:
         return self.share / (1 - self.share)
 
     def _succeeded(self, now: float) -> Change | None:
+        if not self.is_open and self._budget == self.limit:
+            return None  # as nearly always: there is nothing to give back
         halted = self.halts
         self._budget = min(self.limit, self._regained(now) + self._credit)
         if not self.is_open:
@@ -211,7 +213,9 @@ class Breakers:
 
     def gave(self, entry: Entry) -> None:
         """Notes that a task was given to a child."""
-        self._breakers[entry.lane].gave(entry.number, self._clock.monotonic())
+        breaker = self._breakers[entry.lane]
+        if breaker.is_open:
+            breaker.gave(entry.number, self._clock.monotonic())
 
     def judged(self, entry: Entry, judged: Judged) -> None:
         """Notes a verdict, and says what it changes."""
@@ -219,7 +223,14 @@ class Breakers:
         if judged.recalled:
             breaker.forget(entry.number)
             return
-        match breaker.judged(entry.number, judged.verdict, now):
+        change = breaker.judged(entry.number, judged.verdict, now)
+        if change is not None:
+            self._say(change, breaker, entry, judged, now)
+
+    def _say(
+        self, change: Change, breaker: Breaker, entry: Entry, judged: Judged, now: float
+    ) -> None:
+        match change:
             case Change.HALTED:
                 _log.error(
                     "too many tasks die: their queue is halted, so that it does not drain into the dead "

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from taskstream.consumer import begun
@@ -78,7 +78,8 @@ class Child:
         begun: which of the tasks it holds it has begun.
         used: when it was started or had a task last, in monotonic seconds.
         reserved: how many of its slots only urgent tasks may take.
-        held: the tasks it holds, by number.
+        held: the tasks it holds, by number; changed by `hold` and `let_go` alone.
+        urgent: the numbers of those that are urgent.
         ready: it has said hello.
         retiring: it gets no more tasks.
         spent: it has asked to be replaced.
@@ -98,6 +99,7 @@ class Child:
     used: float
     reserved: int
     held: dict[int, Entry] = field(default_factory=dict)
+    urgent: set[int] = field(default_factory=set)
     ready: bool = False
     retiring: bool = False
     spent: bool = False
@@ -127,8 +129,17 @@ class Child:
             self.suspects &= self.held.keys()
         return self.depth.concurrency if self.suspects else self.depth.limit
 
-    def give_back(self, numbers: Iterable[int]) -> list[Entry]:
+    def hold(self, entry: Entry, *, urgent: bool) -> None:
+        """Adds a task to what it holds."""
+        self.held[entry.number] = entry
+        if urgent:
+            self.urgent.add(entry.number)
+        if entry.suspicion is not Suspicion.NONE:
+            self.suspects.add(entry.number)
+
+    def let_go(self, numbers: Collection[int]) -> list[Entry]:
         """Takes these from what it holds; those that it holds no more are passed over."""
+        self.urgent.difference_update(numbers)
         return [self.held.pop(number) for number in numbers if number in self.held]
 
     @property

@@ -309,7 +309,7 @@ class Dispatch:
         reserved = child.reserved if self._lanes.urgent else 0
         if not reserved:
             return 0
-        return max(0, reserved - sum(map(self._lanes.is_urgent, child.held.values())))
+        return max(0, reserved - len(child.urgent))
 
     def _queue_alone(self, entry: Entry) -> None:
         insort(self._alone, entry, key=lambda one: not self._lanes.is_urgent(one))
@@ -342,9 +342,7 @@ class Dispatch:
             if partition is None:
                 self._limits.end(entry)
                 continue
-            child.held[entry.number] = entry
-            if entry.suspicion is not Suspicion.NONE:
-                child.suspects.add(entry.number)
+            child.hold(entry, urgent=self._lanes.is_urgent(entry))
             entry.given_at, entry.abandoned = now, False
             self._breakers.gave(entry)
             partition.given_to = max(partition.given_to, entry.record.offset + 1)

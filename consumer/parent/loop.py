@@ -13,6 +13,7 @@ topic asks the broker for its partitions.) It never loads user code, so nothing 
 import contextlib
 import itertools
 import math
+import operator
 import selectors
 import socket
 from collections import deque
@@ -36,6 +37,7 @@ from taskstream.consumer.parent.intake import (
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.options import ParentOptions
 from taskstream.consumer.parent.ownership import Ownership
+from taskstream.consumer.parent.partitions import Partition
 from taskstream.consumer.parent.staff import Staff
 from taskstream.consumer.parent.work import Told, Work, open_work
 from taskstream.consumer.pipe import (
@@ -344,11 +346,11 @@ class Parent:
                 child.pulse = frame
                 child.pulses += 1
             case Dropped(numbers):
-                for entry in child.give_back(numbers):
+                for entry in child.let_go(numbers):
                     self._come_back(entry, Suspicion.NONE)
             case Quarantined(numbers):
                 _log.info("suspects go on alone", tasks=len(numbers))
-                for entry in child.give_back(numbers):
+                for entry in child.let_go(numbers):
                     entry.alone = True
                     self._come_back(entry, entry.suspicion)
             case Hello():
@@ -372,14 +374,15 @@ class Parent:
         # Only what succeeds counts: a child is not fed ahead with tasks that all die.
         good = sum(isinstance(judged.verdict, Done) for judged in verdicts.tasks)
         child.depth.finished(good, verdicts.write_seconds, child.used)
+        held = child.held
+        told = [(held[one.number], one) for one in verdicts.tasks if one.number in held]
+        child.let_go([judged.number for _, judged in told])
         if self._work is None:
             return
-        settled = 0
-        for judged in verdicts.tasks:
-            entry = child.held.pop(judged.number, None)
-            if entry is not None:
-                settled += self._work.settling.judged(entry, judged)
-                self._let_go(entry)
+        settled = self._work.settling.judged(told)
+        if settled < len(told):
+            # Somebody may wait for one that was held over a rebalance: its end is told at once.
+            self._heartbeat_at = 0.0
         if settled == len(verdicts.tasks):
             # Else some are another worker's by now, whose word counts: the store tells of the others.
             self._work.settling.reply(verdicts.replies)
@@ -465,8 +468,7 @@ class Parent:
                     self.scale(work.orders.children)
             case Arrived(intake, records):
                 self.metrics.counter(table.CONSUMED, topic=intake.topic).inc(len(records))
-                for record in records:
-                    self._arrive(work, intake, record)
+                self._arrive(work, intake, records)
             case HandedOff(entry, judged, error):
                 work.settling.handed_off(entry, judged, error)
             case Committed(_, error, offsets):
@@ -489,12 +491,18 @@ class Parent:
                 if fatal:
                     self._fatal = error
 
-    def _arrive(self, work: Work, intake: Intake, record: Record) -> None:
-        place = Place(record.topic, record.partition)
-        partition = self._ownership.find(place)
-        if partition is None or not partition.tracker.deliver(record.offset):
-            intake.release(1, record.size_bytes)
-            return
+    def _arrive(self, work: Work, intake: Intake, records: Sequence[Record]) -> None:
+        # Records come by the hundred from one partition.
+        for number, some in itertools.groupby(records, key=_partition_of):
+            place = Place(intake.topic, number)
+            partition = self._ownership.find(place)
+            for record in some:
+                if partition is not None and partition.tracker.deliver(record.offset):
+                    self._take_in(work, intake, partition, record)
+                else:
+                    intake.release(1, record.size_bytes)
+
+    def _take_in(self, work: Work, intake: Intake, partition: Partition, record: Record) -> None:
         facts = peek(record.headers)
         if facts.group is not None and facts.group != intake.group:
             intake.release(1, record.size_bytes)
@@ -506,7 +514,7 @@ class Parent:
         entry = Entry(
             next(self._numbers),
             record,
-            place,
+            partition.place,
             partition.epoch,
             intake.lane,
             facts.task,
@@ -616,6 +624,9 @@ class Parent:
                 OSError
             ):  # full: it will wake; closed: there is nobody to wake
                 self._wake_out.send(b"x")
+
+
+_partition_of = operator.attrgetter("partition")
 
 
 def _name_of(child: Child) -> str:

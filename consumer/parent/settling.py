@@ -9,7 +9,7 @@ while that it is (`is_sure_of`), nothing is handed off before it does: the next 
 import contextlib
 import heapq
 from collections import Counter as Tally
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Sender, unheard
@@ -18,6 +18,7 @@ from taskstream.consumer.parent.dispatch import Dispatch
 from taskstream.consumer.parent.handoff import Handoff
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.ownership import Ownership
+from taskstream.consumer.parent.partitions import Partition
 from taskstream.consumer.pipe import Judged, Reply
 from taskstream.consumer.verdict import Again, Dead, Done
 from taskstream.core.clock import Clock
@@ -90,15 +91,25 @@ class Settling:
         """When the next hand-off is tried again, in monotonic seconds; None if none waits."""
         return self._again[0][0] if self._again else None
 
-    def judged(self, entry: Entry, judged: Judged) -> bool:
-        """Does what is left to do for a task whose row is stored; whether it was still ours to do."""
+    def judged(self, told: Iterable[tuple[Entry, Judged]]) -> int:
+        """Does what is left to do for tasks whose rows are stored.
+
+        Returns:
+            Of how many it was ours to do. The partitions of the others have other owners by now, who
+            find the rows in the store.
+        """
+        ours = [one for one in told if self._judged(*one)]
+        self._counted.judged(ours)
+        return len(ours)
+
+    def _judged(self, entry: Entry, judged: Judged) -> bool:
         self._breakers.judged(entry, judged)
         self._dispatch.left(entry)
-        if self._ownership.current(entry) is None:
-            return False  # the partition has another owner by now, who finds the row in the store
-        self._counted.judged(entry.lane, judged)
+        partition = self._ownership.current(entry)
+        if partition is None:
+            return False
         if isinstance(judged.verdict, Done):
-            self._finish(entry, judged)
+            self._finish(entry, judged, partition)
         elif isinstance(judged.verdict, Again) and entry.task in self._strict:
             # Not handed off: its offset stays open and its key held, and its row tells what is due.
             self._dispatch.retry_here(entry, judged.verdict.due)
@@ -126,7 +137,9 @@ class Settling:
         self._under_way += Tally()  # drops what has come to nothing
         if error is None:
             fault_point(AFTER_HANDOFF)
-            self._finish(entry, judged)
+            partition = self._ownership.current(entry)
+            if partition is not None:
+                self._finish(entry, judged, partition)
             return
         _log.warning(
             "Kafka did not take a hand-off; it is tried again, and the offset stays open",
@@ -155,14 +168,12 @@ class Settling:
         again_at = self._clock.monotonic() + HANDOFF_PAUSE
         heapq.heappush(self._again, (again_at, entry.number, entry, judged))
 
-    def _finish(self, entry: Entry, judged: Judged) -> None:
-        partition = self._ownership.current(entry)
-        if partition is not None:
-            partition.finish(entry)
-            if judged.verdict.state.final:
-                self._on_final(entry.record)
-            self._dispatch.release(entry)
-            self.finished += 1
+    def _finish(self, entry: Entry, judged: Judged, partition: Partition) -> None:
+        partition.finish(entry)
+        if judged.verdict.state.final:
+            self._on_final(entry.record)
+        self._dispatch.release(entry)
+        self.finished += 1
 
 
 class Counted:
@@ -176,16 +187,19 @@ class Counted:
         self._metrics = metrics
         self._attempts: dict[tuple[str, State], Counter] = {}
 
-    def judged(self, lane: str, judged: Judged) -> None:
-        """Counts one attempt of a lane."""
-        state = judged.verdict.state
-        attempts = self._attempts.get((lane, state))
-        if attempts is None:
-            attempts = self._metrics.counter(table.ATTEMPTS, **table.lane_labels(lane), state=state)
-            self._attempts[lane, state] = attempts
-        attempts.inc()
-        queue = lane.rpartition(".")[0]
-        if isinstance(judged.verdict, Dead):
-            self._metrics.counter(table.DEAD, queue=queue, reason=judged.verdict.reason).inc()
-        elif judged.recalled and isinstance(judged.verdict, Done):
-            self._metrics.counter(table.DROPPED, queue=queue, reason="judged").inc()
+    def judged(self, told: Sequence[tuple[Entry, Judged]]) -> None:
+        """Counts attempts."""
+        ended = Tally((entry.lane, judged.verdict.state) for entry, judged in told)
+        for (lane, state), count in ended.items():
+            attempts = self._attempts.get((lane, state))
+            if attempts is None:
+                labels = table.lane_labels(lane)
+                attempts = self._metrics.counter(table.ATTEMPTS, **labels, state=state)
+                self._attempts[lane, state] = attempts
+            attempts.inc(count)
+        for entry, judged in told:
+            queue = entry.lane.rpartition(".")[0]
+            if isinstance(judged.verdict, Dead):
+                self._metrics.counter(table.DEAD, queue=queue, reason=judged.verdict.reason).inc()
+            elif judged.recalled and isinstance(judged.verdict, Done):
+                self._metrics.counter(table.DROPPED, queue=queue, reason="judged").inc()

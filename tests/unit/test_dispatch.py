@@ -30,8 +30,11 @@ class Child:
     solo: bool
     capacity: int
     held: dict[int, Entry] = field(default_factory=dict)
-    suspects: set[int] = field(default_factory=set)
+    urgent: frozenset[int] = frozenset()
     reserved: int = 0
+
+    def hold(self, entry: Entry, *, urgent: bool) -> None:
+        self.held[entry.number] = entry
 
     @property
     def room(self) -> int:

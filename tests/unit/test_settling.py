@@ -84,7 +84,7 @@ def test_an_offset_is_finished_once_its_hand_off_is_acknowledged() -> None:
     """Neither the verdict nor a refusal finishes it; a refused one is tried again."""
     world = World()
     judged = world.judged(DEAD)
-    world.settling.judged(world.entry, judged)
+    world.settling.judged([(world.entry, judged)])
     assert world.handoff.carried == [100]
     assert world.settling.places == {PLACE}
     world.settling.handed_off(world.entry, judged, BrokerError("no"))
@@ -101,7 +101,7 @@ def test_a_worker_that_was_halted_hands_nothing_off_before_it_hears_from_kafka()
     """What its children have said meanwhile may be the next owner's business already."""
     world = World()
     world.clock.advance(10.0)
-    world.settling.judged(world.entry, world.judged(DEAD))
+    world.settling.judged([(world.entry, world.judged(DEAD))])
     assert world.handoff.carried == []
     assert not world.settling.idle
     world.ownership.forget([PLACE])
@@ -115,7 +115,7 @@ def test_it_goes_on_where_kafka_says_that_the_partition_is_still_ours() -> None:
     """A short halt costs a moment, and nothing else."""
     world = World()
     world.clock.advance(10.0)
-    world.settling.judged(world.entry, world.judged(DEAD))
+    world.settling.judged([(world.entry, world.judged(DEAD))])
     world.ownership.committed(None, {PLACE: 100})
     world.clock.advance(HANDOFF_PAUSE)
     world.settling.hand_off_again(world.clock.monotonic())
@@ -128,7 +128,7 @@ def test_a_cancel_is_taken_back_at_the_final_state_alone() -> None:
     for verdict, told in cases:
         world = World()
         judged = world.judged(verdict)
-        world.settling.judged(world.entry, judged)
+        world.settling.judged([(world.entry, judged)])
         if not isinstance(verdict, Done):
             assert world.final == []
             world.settling.handed_off(world.entry, judged, None)

@@ -120,8 +120,8 @@ def _lock_no_key(lanes: Any) -> None:
 def _ignore_due_times(envelope: Any) -> None:
     """A parent and a mover to which everything is due."""
     peek, read = envelope.peek, envelope.read
-    envelope.peek = lambda headers: replace(peek(headers), due=0.0)
-    envelope.read = lambda headers: replace(read(headers), due=None)
+    envelope.peek = lambda headers: peek(headers)._replace(due=0.0)
+    envelope.read = lambda headers: read(headers)._replace(due=None)
 
 
 _SERVICE = "taskstream.consumer.child.service"
