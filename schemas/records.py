@@ -63,4 +63,8 @@ class Records:
         name, fields = self.decode(value)
         if name != "replies":
             raise Undecodable(f"a record of replies is expected, not {name}")
-        return {reply["task_id"]: reply for reply in fields["replies"]}
+        replies = zip(*fields.values(), strict=False)
+        return {
+            task_id: dict(zip(fields, reply, strict=True))
+            for task_id, reply in zip(fields["task_id"], replies, strict=False)
+        }

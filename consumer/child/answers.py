@@ -28,7 +28,7 @@ def replies(recorded: Iterable[tuple[Attempt, Row]], records: Records) -> list[R
         if attempt.envelope.reply_to is not None and row.state.final:
             waiting.setdefault(attempt.envelope.reply_to, []).append(row)
     return [
-        Reply(place, records.encode("replies", {"replies": [_reply(row) for row in part]}))
+        Reply(place, records.encode("replies", _fields(part)))
         for place, rows in waiting.items()
         for part in _parts(rows)
     ]
@@ -46,15 +46,15 @@ def _parts(rows: list[Row]) -> Iterable[list[Row]]:
     yield part
 
 
-def _reply(row: Row) -> dict[str, object]:
+def _fields(rows: list[Row]) -> dict[str, list[object]]:
     return {
-        "task_id": row.task_id,
-        "run": row.run,
-        "attempt": row.attempt,
-        "state": row.state,
-        "value": row.value or b"",
-        "error_type": row.error_type or "",
-        "error": row.error or "",
-        "traceback": row.traceback or "",
-        "finished": int((row.finished or row.written_us / 1e6) * 1e6),
+        "task_id": [row.task_id for row in rows],
+        "run": [row.run for row in rows],
+        "attempt": [row.attempt for row in rows],
+        "state": [row.state for row in rows],
+        "value": [row.value or b"" for row in rows],
+        "error_type": [row.error_type or "" for row in rows],
+        "error": [row.error or "" for row in rows],
+        "traceback": [row.traceback or "" for row in rows],
+        "finished": [int((row.finished or row.written_us / 1e6) * 1e6) for row in rows],
     }

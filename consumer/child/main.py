@@ -6,7 +6,6 @@ could not be recorded any more in time, and the next owner will run it; so the p
 
 import argparse
 import dataclasses
-import gc
 import os
 import signal
 import threading
@@ -22,6 +21,7 @@ from taskstream.consumer.child.inbox import Inbox
 from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.service import Service
 from taskstream.consumer.child.vitals import Vitals
+from taskstream.consumer.garbage import settle_in
 from taskstream.consumer.pipe import (
     Beat,
     Cancel,
@@ -54,9 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         told = "" if isinstance(error, TaskstreamError) else traceback.format_exc()
         link.send(pack_failure(Failure(str(error) or repr(error), told)))
         os._exit(1)
-    # What is loaded stays: the collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
+    settle_in()
     try:
         link.send(pack_hello(_hello(app)))
     except OSError:

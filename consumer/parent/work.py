@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from taskstream.broker.sender import Sender
 from taskstream.broker.topics import session_timeout
+from taskstream.consumer.garbage import settle_in
 from taskstream.consumer.parent import gauges, heartbeat
 from taskstream.consumer.parent.alarms import Alarms
 from taskstream.consumer.parent.breaker import Breakers
@@ -219,6 +220,7 @@ def open_work(
     orders.start()
     for intake in intakes:
         intake.start()
+    settle_in()
     _log.info(
         "worker started", worker=options.name, app=hello.app,
         lanes=",".join(intake.lane for intake in intakes),

@@ -115,7 +115,11 @@ def reply(app: App, handle: Handle[Any], state: State, **more: Any) -> None:
     fields = {"task_id": handle.id, "run": 0, "attempt": 1, "state": state, "finished": 0}
     fields |= nothing | more
     send(
-        app, "replies", handle.id, RECORDS.encode("replies", {"replies": [fields]}), place.partition
+        app,
+        "replies",
+        handle.id,
+        RECORDS.encode("replies", {name: [value] for name, value in fields.items()}),
+        place.partition,
     )
 
 

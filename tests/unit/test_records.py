@@ -43,7 +43,8 @@ REPLY = {
     "traceback": "",
     "finished": 3,
 }
-REPLIES = {"replies": [REPLY, {**REPLY, "task_id": "b"}]}
+OTHER = {**REPLY, "task_id": "b", "error": "no"}
+REPLIES = {name: [REPLY[name], OTHER[name]] for name in REPLY}
 ORDER = {
     "verb": "scale",
     "target": "*",
@@ -77,7 +78,7 @@ def test_replies_are_found_by_their_task() -> None:
     ours = Records()
     assert ours.replies_in(ours.encode("replies", REPLIES)) == {
         "a": REPLY,
-        "b": {**REPLY, "task_id": "b"},
+        "b": OTHER,
     }
     with pytest.raises(Undecodable, match="not control"):
         ours.replies_in(ours.encode("control", ORDER))
