@@ -8,6 +8,7 @@ Pure steps (see `app.steps`): what may block is a `Call`, a `Send` or an `Arrive
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskstream.app.connections import Connections, Lifeline
@@ -19,7 +20,7 @@ from taskstream.app.options import Options
 from taskstream.app.outcomes import Outcomes
 from taskstream.app.publishing import Target
 from taskstream.app.queues import Queues
-from taskstream.app.steps import Arrive, Call, Pause, Send, Steps
+from taskstream.app.steps import Arrive, Call, Pause, Send, SendMany, Steps
 from taskstream.app.task import StoredTask
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import TRACE_HEADERS, Envelope, Header, Place
@@ -28,6 +29,7 @@ from taskstream.core.ids import new_id
 from taskstream.producer.routing import PublishRequest
 
 if TYPE_CHECKING:
+    from taskstream.producer.delivery import Delivery
     from taskstream.producer.producer import Publisher
 
 R = TypeVar("R")
@@ -117,11 +119,12 @@ class Outbox:
             requests.append(self._pack(target, options, ready, (), kwargs))
             if len(requests) % TURN == 0:
                 yield Pause()
-        handles = []
-        for request in requests:
-            handles.append((yield from self._send(target, ready, request)))
-            if len(handles) % TURN == 0:
-                yield Pause()
+        handles: list[Handle[R]] = []
+        for start in range(0, len(requests), TURN):
+            some = requests[start : start + TURN]
+            deliveries = yield SendMany(ready.publisher, some)
+            handles += map(partial(self._handle, target), some, deliveries)
+            yield Pause()
         yield from self._settle(target, handles)
         return handles
 
@@ -222,6 +225,11 @@ class Outbox:
         self, target: Target[..., R], ready: Ready, request: PublishRequest
     ) -> Steps[Handle[R]]:
         delivery = yield Send(ready.publisher, request)
+        return self._handle(target, request, delivery)
+
+    def _handle(
+        self, target: Target[..., R], request: PublishRequest, delivery: "Delivery"
+    ) -> Handle[R]:
         envelope = request.envelope
         return Handle(
             envelope.id,

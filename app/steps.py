@@ -5,7 +5,7 @@ thread, `run_async` on the event loop. So what is decided is written once, and t
 either.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,6 +45,14 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class SendMany:
+    """Hand all of these to the publisher, as `Send` does. The answer is their deliveries."""
+
+    publisher: "Publisher"
+    requests: Sequence["PublishRequest"]
+
+
+@dataclass(frozen=True, slots=True)
 class Arrive:
     """Wait for Kafka's answer on this delivery, as long as its publish may take; its error is raised."""
 
@@ -56,7 +64,7 @@ class Pause:
     """Let others have a turn: for long work on an event loop."""
 
 
-Step = Call | Wait | Send | Arrive | Pause
+Step = Call | Wait | Send | SendMany | Arrive | Pause
 Steps = Generator[Step, Any, T]
 """A procedure that ends in a T."""
 
@@ -107,6 +115,8 @@ def _answer(step: Step) -> Any:
                 return None
         case Send(publisher, request):
             return publisher.publish(request)
+        case SendMany(publisher, requests):
+            return [publisher.publish(request) for request in requests]
         case Arrive(delivery):
             return delivery.wait()
         case Pause():
@@ -127,6 +137,8 @@ async def _answer_async(step: Step, awaited: dict[Future[Any], Any]) -> Any:
             return awaited[future].result() if is_done else None
         case Send(publisher, request):
             return await publisher.publish_async(request)
+        case SendMany(publisher, requests):
+            return [await publisher.publish_async(request) for request in requests]
         case Arrive(delivery):
             return await delivery
         case Pause():

@@ -132,8 +132,7 @@ class Envelope(NamedTuple):
 def write(envelope: Envelope) -> list[Header]:
     """The envelope as Kafka headers; what has its default is left out."""
     headers: list[Header] = [("ts-task", envelope.task.encode())]
-    for name, attribute, default, encode in _TEXTS:
-        value = getattr(envelope, attribute)
+    for (name, default, encode), value in zip(_TEXTS, envelope[1:], strict=False):
         if value != default:
             headers.append((name, encode(value)))
     if envelope.death is not None:
@@ -297,6 +296,11 @@ def _encode_text(value: object) -> bytes:
     return str(value).encode()
 
 
+@lru_cache(maxsize=1024)  # a publisher names the same one in all its tasks
+def _encode_place(place: Place) -> bytes:
+    return str(place).encode()
+
+
 def _encode_flag(value: object) -> bytes:
     return b"1" if value else b"0"
 
@@ -326,24 +330,24 @@ def _decode_place(text: str) -> Place:
     return place
 
 
-# (header, attribute, default, encode); the order is that of the record.
-_TEXTS: tuple[tuple[str, str, Any, Any], ...] = (
-    ("ts-id", "id", "", str.encode),
-    ("ts-run", "run", 0, _encode_text),
-    ("ts-attempt", "attempt", 1, _encode_text),
-    ("ts-uncounted", "uncounted", 0, _encode_text),
-    ("ts-priority", "priority", None, _encode_text),
-    ("ts-home", "home", None, _encode_text),
-    (GROUP_HEADER, "group", None, _encode_text),
-    ("ts-due", "due", None, _encode_time),
-    ("ts-expires", "expires", None, _encode_time),
-    ("ts-published", "published", None, _encode_time),
-    ("ts-grace", "grace", None, _encode_time),
-    (LOOKUP_HEADER, "lookup", False, _encode_flag),
-    ("ts-reply-to", "reply_to", None, _encode_text),
-    ("ts-parent", "parent", None, _encode_text),
-    ("ts-root", "root", None, _encode_text),
-    ("ts-replay-of", "replay_of", None, _encode_text),
+# (header, default, encode) of the fields after `task`, in their order.
+_TEXTS: tuple[tuple[str, Any, Any], ...] = (
+    ("ts-id", "", str.encode),
+    ("ts-run", 0, _encode_text),
+    ("ts-attempt", 1, _encode_text),
+    ("ts-uncounted", 0, _encode_text),
+    ("ts-priority", None, str.encode),
+    ("ts-home", None, _encode_place),
+    (GROUP_HEADER, None, str.encode),
+    ("ts-due", None, _encode_time),
+    ("ts-expires", None, _encode_time),
+    ("ts-published", None, _encode_time),
+    ("ts-grace", None, _encode_time),
+    (LOOKUP_HEADER, False, _encode_flag),
+    ("ts-reply-to", None, _encode_place),
+    ("ts-parent", None, str.encode),
+    ("ts-root", None, str.encode),
+    ("ts-replay-of", None, str.encode),
 )
 
 _READERS: dict[str, tuple[str, Any]] = {

@@ -43,8 +43,6 @@ def milliseconds_of(task_id: str) -> int:
 
 
 def _format(milliseconds: int, tail: bytes) -> str:
-    bits = int.from_bytes(tail, "big")
-    high = 0x7000 | (bits >> 64 & 0x0FFF)
-    low = 0x8000_0000_0000_0000 | (bits & 0x3FFF_FFFF_FFFF_FFFF)
-    text = f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}{high:04x}{low:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time_text, text = f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}", tail.hex()
+    variant = "89ab"[tail[9] & 3]
+    return f"{time_text[:8]}-{time_text[8:]}-7{text[:3]}-{variant}{text[3:6]}-{text[6:18]}"

@@ -9,6 +9,7 @@ Invariants: headers handed out replace those of the record they came from, one o
 a span ends once, whoever is first; nothing that a task's error holds can make its span fail.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from functools import lru_cache
@@ -238,13 +239,32 @@ def publish_span(
     return PublishSpan(span, _inject(trace.set_span_in_context(span, context)))
 
 
+LOOK_EVERY = 0.1
+"""Seconds for which nobody records once nobody did. Without a provider the library looks into the
+environment each time, which costs as much as all else that a publish does with its trace."""
+
+
+class Nobody:
+    """Until when nobody records, in monotonic seconds."""
+
+    until = 0.0
+
+
+_nobody = Nobody()
+
 SpanMaker = Tracer | None
 """What makes our spans; None where nobody records."""
 
 
 def current_tracer() -> SpanMaker:
-    """What makes spans in this process as it is now; a provider may still be set."""
-    return _tracer_of(trace.get_tracer_provider())
+    """What makes spans in this process; a provider that is set later counts within `LOOK_EVERY`."""
+    now = time.monotonic()
+    if now < _nobody.until:
+        return None
+    tracer = _tracer_of(trace.get_tracer_provider())
+    if tracer is None:
+        _nobody.until = now + LOOK_EVERY
+    return tracer
 
 
 def process_span(

@@ -7,6 +7,7 @@ with the same key goes to.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from taskstream.core.envelope import Envelope, Place
 from taskstream.core.errors import PublishError
@@ -14,8 +15,7 @@ from taskstream.core.names import Names
 from taskstream.core.tiers import DAY, LONGEST_DELAY, tier_for
 
 
-@dataclass(frozen=True, slots=True)
-class PublishRequest:
+class PublishRequest(NamedTuple):
     """One task to publish.
 
     Args:

@@ -83,7 +83,7 @@ def test_a_delayed_task_waits_elsewhere(broker: Broker) -> None:
 def test_too_large_is_refused_before_it_is_sent(broker: Broker) -> None:
     """The error names the task; nothing is in the topic."""
     publisher = _publisher(broker)
-    request = replace(_request(broker), value=b"x" * publisher.limit_bytes)
+    request = _request(broker)._replace(value=b"x" * publisher.limit_bytes)
 
     with pytest.raises(TooLarge, match="task charge"):
         publisher.publish(request)

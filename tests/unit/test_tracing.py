@@ -24,7 +24,7 @@ from opentelemetry.semconv.schemas import Schemas
 
 from taskstream.core.envelope import TRACE_HEADERS, Header
 from taskstream.core.errors import MissingExtra
-from taskstream.observability import table
+from taskstream.observability import table, tracing
 from taskstream.observability.tracing import (
     ProcessSpan,
     PublishSpan,
@@ -65,14 +65,20 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    provide(monkeypatch, provider)
     return Spans(exporter)
+
+
+def provide(monkeypatch: pytest.MonkeyPatch, provider: TracerProvider | None) -> None:
+    """Sets the process's provider, and lets it be seen at once."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    monkeypatch.setattr(tracing, "_nobody", tracing.Nobody())
 
 
 @pytest.fixture
 def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process without an SDK."""
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    provide(monkeypatch, None)
 
 
 def publish(
@@ -390,9 +396,7 @@ def test_an_attempt_inherits_nothing_from_around_it(spans: Spans) -> None:
 
 def test_an_unsampled_trace_stays_unsampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody records it, so there is no id to look up, and its headers say so to the next."""
-    monkeypatch.setattr(
-        trace, "_TRACER_PROVIDER", TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
-    )
+    provide(monkeypatch, TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False))
     span = process(publish().headers)
     span.finish("dead", ValueError("x"))
     assert span.trace_id is None
