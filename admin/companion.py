@@ -27,7 +27,7 @@ _log = logs.logger(__name__)
 
 
 class Companion:
-    """Runs `python -m taskstream …` while the block lasts.
+    """Runs `python -m taskstream …` from `start` on, while the block lasts.
 
     Args:
         arguments: the command and its arguments; `--with-parent FD` is added.
@@ -40,13 +40,17 @@ class Companion:
         self._thread = threading.Thread(target=self._keep, name="taskstream-companion", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
+
+    def start(self) -> None:
+        """Starts it; call it once. Returns at once."""
+        self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         os.close(self._held)
-        self._thread.join(2 * STOP_WITHIN)
+        if self._thread.is_alive():
+            self._thread.join(2 * STOP_WITHIN)
         os.close(self._watched)
 
     def _keep(self) -> None:

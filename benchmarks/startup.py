@@ -17,12 +17,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING
 
 from taskstream import App
-from taskstream.admin.provision import init
-from taskstream.broker.topics import Topics
+
+if TYPE_CHECKING:
+    import psutil
 
 STARTS = int(os.environ.get("STARTS", "5"))
 IDLE = float(os.environ.get("IDLE", "30"))
@@ -44,8 +44,10 @@ async def noop(n: int) -> int:
 
 
 @contextmanager
-def worker() -> Iterator[psutil.Process]:
+def worker() -> Iterator["psutil.Process"]:
     """A worker of this file's app, as people start it."""
+    import psutil  # here, like the rest: workers import this file for its app
+
     command = [sys.executable, "-m", "taskstream", "worker", "startup:app"]
     with Path(os.environ.get("BENCH_LOG", os.devnull)).open("a") as log:
         process = subprocess.Popen(command, cwd=Path(__file__).parent, stderr=log)
@@ -64,7 +66,7 @@ def until_stored(task_id: str) -> None:
         time.sleep(0.005)
 
 
-def cpu_seconds(process: psutil.Process) -> dict[str, float]:
+def cpu_seconds(process: "psutil.Process") -> dict[str, float]:
     """Processor seconds of a worker's processes so far, by what they are."""
     seconds = {}
     for number, one in enumerate([process, *process.children(recursive=True)]):
@@ -110,6 +112,9 @@ def imported() -> float:
 
 def main() -> None:
     """Measures all of it, prints one JSON document."""
+    from taskstream.admin.provision import init
+    from taskstream.broker.topics import Topics
+
     init(app)
     try:
         figures: dict[str, object] = {

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from taskstream.broker.cluster import Cluster
 from taskstream.broker.embedded import address
 from taskstream.broker.failures import (
     NotOwner,
@@ -122,6 +123,7 @@ class GroupConsumer:
         listener: who is told about partitions, commits and trouble.
         instance_id: for static membership; unique among the live members. Such a member keeps its
             partitions when it closes, until its session is over.
+        cluster: what the brokers have said of themselves; None asks them.
         clock: measures patience.
 
     Raises:
@@ -137,6 +139,7 @@ class GroupConsumer:
         client_id: str,
         listener: Listener,
         instance_id: str | None = None,
+        cluster: Cluster | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.group = group
@@ -168,7 +171,7 @@ class GroupConsumer:
             with Topics(settings, client_id=client_id) as known:
                 for topic in self.topics:
                     known.partitions(topic)
-        self._joining = Joining(settings, group=group, clock=clock)
+        self._joining = Joining(settings, group=group, clock=clock, cluster=cluster)
         self._joined = False
         self._counts: dict[str, int] = {}
         self._generation = 0

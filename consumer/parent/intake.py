@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from taskstream.broker.cluster import Cluster
 from taskstream.broker.group import Assigned, GroupConsumer, Offsets
 from taskstream.broker.records import Record
 from taskstream.core.clock import Clock
@@ -101,6 +102,7 @@ class Intake:
         group: the consumer group.
         client_id: how the broker's logs call it.
         instance: its name in the group, for static membership; None for none.
+        cluster: what the brokers have said of themselves; None where they are still to be asked.
         tell: takes an event, from any thread, without blocking.
         revoke_wait: seconds that a revocation waits for the loop at most.
         clock: for the consumer.
@@ -118,6 +120,7 @@ class Intake:
         group: str,
         client_id: str,
         instance: str | None,
+        cluster: Cluster | None,
         tell: Callable[[Event], None],
         revoke_wait: float,
         clock: Clock,
@@ -142,6 +145,7 @@ class Intake:
             client_id=client_id,
             listener=self,
             instance_id=instance,
+            cluster=cluster,
             clock=clock,
         )
         self._thread = threading.Thread(
