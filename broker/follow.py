@@ -17,7 +17,7 @@ from taskstream.observability import logs
 TAKE_RECORDS = 1000
 """How many records are told at once, at most."""
 
-TAKE_TIMEOUT = 0.2
+TAKE_TIMEOUT = 0.5
 """Seconds until the reader looks up from an empty topic, to end."""
 
 AGAIN_AFTER = 1.0

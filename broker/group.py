@@ -43,7 +43,7 @@ from taskstream.broker.joining import Joining
 from taskstream.broker.lifeline import Lifeline
 from taskstream.broker.messages import record_of
 from taskstream.broker.records import Record
-from taskstream.broker.settings import consumer_options
+from taskstream.broker.settings import FETCH_WAIT, consumer_options
 from taskstream.broker.topics import Topics
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Place
@@ -54,7 +54,7 @@ from taskstream.observability import logs
 Offsets = Mapping[Place, tuple[int, str]]
 """What a commit says of each partition: the next offset to read, and metadata (4,096 bytes at most)."""
 
-_WATERMARKS_HOLD = 0.5  # seconds
+_WATERMARKS_HOLD = 1.0  # seconds
 _COUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.2
 
@@ -124,6 +124,7 @@ class GroupConsumer:
         instance_id: for static membership; unique among the live members. Such a member keeps its
             partitions when it closes, until its session is over.
         cluster: what the brokers have said of themselves; None asks them.
+        fetch_wait: seconds; what a resumed partition waits for at most, see `broker.settings`.
         clock: measures patience.
 
     Raises:
@@ -140,6 +141,7 @@ class GroupConsumer:
         listener: Listener,
         instance_id: str | None = None,
         cluster: Cluster | None = None,
+        fetch_wait: float = FETCH_WAIT,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.group = group
@@ -148,6 +150,7 @@ class GroupConsumer:
         self._embedded = settings.embedded
         self._client_id = client_id
         self._instance_id = instance_id
+        self._fetch_wait = fetch_wait
         self._listener = listener
         self._clock = clock
         self._owned: dict[Place, Assigned] = {}
@@ -295,7 +298,7 @@ class GroupConsumer:
     def watermarks(self) -> dict[Place, tuple[int, int]]:
         """First and end offset of each partition of ours, as of its last fetch.
 
-        At most half a second older than that. A paused partition isn't fetched, so its end stands
+        At most a second older than that. A paused partition isn't fetched, so its end stands
         still; ask `broker.topics` where it must be fresh.
         """
         return dict(self._watermarks)
@@ -320,6 +323,7 @@ class GroupConsumer:
             client_id=self._client_id,
             protocol=self._joining.protocol,
             instance_id=self._instance_id,
+            fetch_wait=self._fetch_wait,
         )
         options["on_commit"] = self._of_this_client(self._on_commit)
         options["error_cb"] = self._of_this_client(self._on_error)

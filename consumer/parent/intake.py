@@ -36,6 +36,9 @@ PATIENCE = 1.0
 POLL = 0.1
 """Seconds that one poll waits for the first record; it returns at once when one comes."""
 
+IDLE_POLL = 0.5
+"""The same where nothing else can be waited for: no record of ours is to be given out, none is held."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
@@ -257,7 +260,8 @@ class Intake:
         self.turns += 1
         self._apply_pauses(everything=not self._wait_for_room())
         room = ROOM_RECORDS - self._records
-        records = self._consumer.take(max(1, min(TAKE_RECORDS, room)), POLL)
+        patience = IDLE_POLL if room == ROOM_RECORDS and not self._full else POLL
+        records = self._consumer.take(max(1, min(TAKE_RECORDS, room)), patience)
         if records:
             with self._condition:
                 self._records += len(records)

@@ -257,7 +257,7 @@ class Parent:
             work.dispatch.give_out()
         self._end_stubborn(now)
         self._ownership.hold_full(work.intakes)
-        self._ownership.commit(work.intakes, now)
+        self._ownership.commit(now)
         if work.handover.pending:
             running = list(self._children.held())
             self._cancel(work.handover.turn(now, running, work.settling.places))

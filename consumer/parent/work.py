@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from taskstream.broker.cluster import Cluster, look_at, session_timeout
 from taskstream.broker.sender import Sender
@@ -107,15 +108,15 @@ class Work:
         """
         # All at once: with Kafka away each of them waits out its deadlines, which would add up.
         leaving = [
-            threading.Thread(target=self._leave, args=(intake, timeout), daemon=True)
-            for intake in self.intakes
+            *(partial(self._leave, intake, timeout) for intake in self.intakes),
+            partial(self.holders.close, timeout),
+            partial(self.orders.close, timeout),
         ]
-        for thread in leaving:
+        threads = [threading.Thread(target=leave, daemon=True) for leave in leaving]
+        for thread in threads:
             thread.start()
-        for thread in leaving:
+        for thread in threads:
             thread.join()
-        self.holders.close(timeout)
-        self.orders.close(timeout)
         self.heartbeat.leave()
         self.sender.close(timeout)
         self.flush_traces()
