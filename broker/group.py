@@ -58,6 +58,12 @@ _WATERMARKS_HOLD = 1.0  # seconds
 _COUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.2
 
+# The client's poll comes back for a record only: an assignment that it tells of on the way would be
+# acted on when its wait is over, and so would the first commit, which follows from the assignment.
+_SHORT_POLL = 0.01
+_JOINING = 5.0  # seconds from joining on that its polls are short, unless partitions come
+_STARTING = 0.25  # the same from the start of partitions on
+
 _log = logs.logger(__name__)
 
 
@@ -176,6 +182,7 @@ class GroupConsumer:
                     known.partitions(topic)
         self._joining = Joining(settings, group=group, clock=clock, cluster=cluster)
         self._joined = False
+        self._hurry_until = 0.0
         self._counts: dict[str, int] = {}
         self._generation = 0
         # Wrong options must show here, so there is a client before its protocol is known.
@@ -187,7 +194,7 @@ class GroupConsumer:
         )
 
     def take(self, limit: int, timeout: float) -> list[Record]:
-        """1 to `limit` records, or none after `timeout` seconds; waits for the first, not for more.
+        """1 to `limit` records, or none after `timeout` seconds at most; waits for no more than the first.
 
         Call it often, also while everything is paused: it is what keeps the membership alive, and a
         partition that was assigned starts only after it.
@@ -205,7 +212,8 @@ class GroupConsumer:
             return []
         self._send_commits()
         # consume(limit, timeout) would wait for all of them or the whole time-out.
-        first = self._consumer.poll(timeout)
+        hurries = self._clock.monotonic() < self._hurry_until
+        first = self._consumer.poll(min(timeout, _SHORT_POLL) if hurries else timeout)
         messages = [] if first is None else [first]
         if first is not None and limit > 1 and self._raised is None:
             messages += self._consumer.consume(limit - 1, 0)
@@ -356,6 +364,7 @@ class GroupConsumer:
             on_lost=self._of_this_client(self._on_lost),
         )
         self._joined = True
+        self._hurry_until = self._clock.monotonic() + _JOINING
         return True
 
     def _of_this_client(self, callback: Callable[..., None]) -> Callable[..., None]:
@@ -490,6 +499,7 @@ class GroupConsumer:
         self._begin(assigned)
 
     def _begin(self, assigned: list[Assigned]) -> None:
+        self._hurry_until = self._clock.monotonic() + _STARTING
         starts: list[TopicPartition] = []
         failures: list[OffsetLost] = []
         for one in assigned:
