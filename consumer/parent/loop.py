@@ -371,7 +371,7 @@ class Parent:
             case Ready():
                 child.ready = True
                 self._beat_at = 0.0  # it has its limit before its first task
-                if self._work is not None and self._joined_at is None:
+                if self._work is not None and self._joined_at is None and not self._stops:
                     self._join(self._work)
             case Failure(message, traceback):
                 if self._joined_at is None:
