@@ -10,6 +10,9 @@ READY := $(VENV)/.ready
 # import path, or `import producer` would work here and nowhere else.
 export PYTHONSAFEPATH := 1
 
+# Tests start workers by the hundred: without bytecode each of their processes would compile us anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test long check fmt bench faults up down docs constraints wheel-test setup clean
 

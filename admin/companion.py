@@ -4,7 +4,6 @@ It is started again when it dies, and ends with us however we end: it watches a 
 only this process holds, and which the kernel closes even after a kill -9.
 """
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -27,7 +26,7 @@ _log = logs.logger(__name__)
 
 
 class Companion:
-    """Runs `python -m taskstream …` while the block lasts.
+    """Runs `python -m taskstream …` from `start` on, while the block lasts.
 
     Args:
         arguments: the command and its arguments; `--with-parent FD` is added.
@@ -38,22 +37,30 @@ class Companion:
         self._stopping = threading.Event()
         self._watched, self._held = os.pipe()
         self._thread = threading.Thread(target=self._keep, name="taskstream-companion", daemon=True)
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
+
+    def start(self) -> None:
+        """Starts it; call it once. Returns at once."""
+        self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         os.close(self._held)
-        self._thread.join(2 * STOP_WITHIN)
+        if self._thread.is_alive():
+            self._thread.join(STOP_WITHIN)  # it has seen that its pipe is closed
+        if self._thread.is_alive() and self._process is not None:
+            self._process.kill()
+            self._thread.join(STOP_WITHIN)
         os.close(self._watched)
 
     def _keep(self) -> None:
         pause = RESTART_PAUSE
         while True:
-            process = self._start()
-            status = self._wait(process)
+            self._process = self._start()
+            status = self._process.wait()
             if self._stopping.is_set():
                 return
             if status == BAD_USAGE:
@@ -76,16 +83,6 @@ class Companion:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        while not self._stopping.is_set():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(0.2)
-        try:
-            return process.wait(STOP_WITHIN)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
 
 
 def when_parent_ends(descriptor: int, then: Callable[[], None]) -> None:

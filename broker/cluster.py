@@ -1,4 +1,4 @@
-"""What a Kafka cluster says of itself, and which client library asks: for `doctor` and `version`."""
+"""What a Kafka cluster says of itself, and which client library asks."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,11 @@ from taskstream.broker.failures import NotReady, TimedOut, broker_error
 from taskstream.broker.settings import admin_options
 from taskstream.core.settings import Settings
 
+SESSION_TIMEOUT = 45.0
+"""Kafka's default for both group protocols, in seconds."""
+
 _PROTOCOLS = "group.coordinator.rebalance.protocols"
+_SESSION_TIMEOUT = "group.consumer.session.timeout.ms"
 
 
 class GroupProtocol(StrEnum):
@@ -34,10 +38,13 @@ class Cluster:
         brokers: `host:port` of each that is there.
         protocols: the group protocols that it speaks ("classic", "consumer"); empty where it does
             not say: before Kafka 3.7, where its settings may not be read, and embedded.
+        session_timeout: seconds that it allows a silent member of a KIP-848 group; Kafka's default where
+            it does not say.
     """
 
     brokers: tuple[str, ...]
     protocols: tuple[str, ...]
+    session_timeout: float = SESSION_TIMEOUT
 
     @property
     def protocol(self) -> GroupProtocol:
@@ -58,10 +65,30 @@ def look_at(settings: Settings, timeout: float = 10.0) -> Cluster:
         ConfigError: no broker is configured.
     """
     admin, brokers = _ask(settings, timeout)
+    told = {} if settings.embedded else _settings_of(admin, min(brokers), timeout)
+    protocols = told.get(_PROTOCOLS, "").split(",")
+    silence = told.get(_SESSION_TIMEOUT)
     return Cluster(
         tuple(brokers.values()),
-        () if settings.embedded else _protocols(admin, min(brokers), timeout),
+        tuple(filter(None, protocols)),
+        SESSION_TIMEOUT if silence is None else float(silence) / 1000,
     )
+
+
+def session_timeout(settings: Settings, cluster: Cluster | None) -> float:
+    """After how many seconds a group takes a silent member of ours to be gone: the shortest that may be.
+
+    Which group protocol will be spoken is not known before; so it is the member's own option (classic)
+    or the broker's (KIP-848), whichever is shorter.
+
+    Args:
+        settings: `kafka` may name the member's.
+        cluster: what the brokers say; None where they don't, for Kafka's default.
+    """
+    classic = float(settings.kafka.get("session.timeout.ms", SESSION_TIMEOUT * 1000)) / 1000
+    if settings.embedded:
+        return classic
+    return min(classic, SESSION_TIMEOUT if cluster is None else cluster.session_timeout)
 
 
 def reach(settings: Settings, timeout: float) -> None:
@@ -95,9 +122,10 @@ def _ask(settings: Settings, timeout: float) -> tuple[AdminClient, dict[int, str
     return admin, {number: f"{broker.host}:{broker.port}" for number, broker in brokers.items()}
 
 
-def _protocols(admin: AdminClient, broker: int, timeout: float) -> tuple[str, ...]:
+def _settings_of(admin: AdminClient, broker: int, timeout: float) -> dict[str, str]:
+    """A broker's settings by name; none where they may not be read."""
     resource = ConfigResource(ResourceType.BROKER, str(broker))
-    doing = f"asking broker {broker} for its group protocols"
+    doing = f"asking broker {broker} for its settings"
     answer = admin.describe_configs([resource], request_timeout=timeout)[resource]
     try:
         entries = answer.result(timeout)
@@ -107,6 +135,5 @@ def _protocols(admin: AdminClient, broker: int, timeout: float) -> tuple[str, ..
         failure = broker_error(error, doing)
         if isinstance(failure, TimedOut | NotReady):
             raise failure from error
-        return ()  # not everyone may read a broker's settings
-    value = entries[_PROTOCOLS].value if _PROTOCOLS in entries else ""
-    return tuple(name for name in (value or "").split(",") if name)
+        return {}  # not everyone may read a broker's settings
+    return {name: entry.value for name, entry in entries.items() if entry.value is not None}

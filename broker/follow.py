@@ -17,7 +17,7 @@ from taskstream.observability import logs
 TAKE_RECORDS = 1000
 """How many records are told at once, at most."""
 
-TAKE_TIMEOUT = 0.2
+TAKE_TIMEOUT = 0.5
 """Seconds until the reader looks up from an empty topic, to end."""
 
 AGAIN_AFTER = 1.0
@@ -79,10 +79,12 @@ class Follower:
     def _follow(self) -> None:
         start: Start = "begin" if self._position is None else self._position
         with Tail(self._settings, self._topic, start, client_id=self._client_id) as tail:
+            # An empty topic is at its end before the first look at it.
+            records: Sequence[Record] = ()
             while not self._closing.is_set():
-                records = tail.take(TAKE_RECORDS, TAKE_TIMEOUT)
-                self._told = ""
                 caught_up = self._caught_up or tail.reached_end
                 if records or caught_up is not self._caught_up:
                     self._hear(records, caught_up)
                 self._position, self._caught_up = tail.position, caught_up
+                records = tail.take(TAKE_RECORDS, TAKE_TIMEOUT)
+                self._told = ""

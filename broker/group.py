@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from taskstream.broker.cluster import Cluster
 from taskstream.broker.embedded import address
 from taskstream.broker.failures import (
     NotOwner,
@@ -42,7 +43,7 @@ from taskstream.broker.joining import Joining
 from taskstream.broker.lifeline import Lifeline
 from taskstream.broker.messages import record_of
 from taskstream.broker.records import Record
-from taskstream.broker.settings import consumer_options
+from taskstream.broker.settings import FETCH_WAIT, consumer_options
 from taskstream.broker.topics import Topics
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Place
@@ -53,9 +54,15 @@ from taskstream.observability import logs
 Offsets = Mapping[Place, tuple[int, str]]
 """What a commit says of each partition: the next offset to read, and metadata (4,096 bytes at most)."""
 
-_WATERMARKS_HOLD = 0.5  # seconds
+_WATERMARKS_HOLD = 1.0  # seconds
 _COUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.2
+
+# The client's poll comes back for a record only: an assignment that it tells of on the way would be
+# acted on when its wait is over, and so would the first commit, which follows from the assignment.
+_SHORT_POLL = 0.01
+_JOINING = 5.0  # seconds from joining on that its polls are short, unless partitions come
+_STARTING = 0.25  # the same from the start of partitions on
 
 _log = logs.logger(__name__)
 
@@ -122,6 +129,8 @@ class GroupConsumer:
         listener: who is told about partitions, commits and trouble.
         instance_id: for static membership; unique among the live members. Such a member keeps its
             partitions when it closes, until its session is over.
+        cluster: what the brokers have said of themselves; None asks them.
+        fetch_wait: seconds; what a resumed partition waits for at most, see `broker.settings`.
         clock: measures patience.
 
     Raises:
@@ -137,6 +146,8 @@ class GroupConsumer:
         client_id: str,
         listener: Listener,
         instance_id: str | None = None,
+        cluster: Cluster | None = None,
+        fetch_wait: float = FETCH_WAIT,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.group = group
@@ -145,6 +156,7 @@ class GroupConsumer:
         self._embedded = settings.embedded
         self._client_id = client_id
         self._instance_id = instance_id
+        self._fetch_wait = fetch_wait
         self._listener = listener
         self._clock = clock
         self._owned: dict[Place, Assigned] = {}
@@ -168,8 +180,9 @@ class GroupConsumer:
             with Topics(settings, client_id=client_id) as known:
                 for topic in self.topics:
                     known.partitions(topic)
-        self._joining = Joining(settings, group=group, clock=clock)
+        self._joining = Joining(settings, group=group, clock=clock, cluster=cluster)
         self._joined = False
+        self._hurry_until = 0.0
         self._counts: dict[str, int] = {}
         self._generation = 0
         # Wrong options must show here, so there is a client before its protocol is known.
@@ -181,7 +194,7 @@ class GroupConsumer:
         )
 
     def take(self, limit: int, timeout: float) -> list[Record]:
-        """1 to `limit` records, or none after `timeout` seconds; waits for the first, not for more.
+        """1 to `limit` records, or none after `timeout` seconds at most; waits for no more than the first.
 
         Call it often, also while everything is paused: it is what keeps the membership alive, and a
         partition that was assigned starts only after it.
@@ -199,7 +212,8 @@ class GroupConsumer:
             return []
         self._send_commits()
         # consume(limit, timeout) would wait for all of them or the whole time-out.
-        first = self._consumer.poll(timeout)
+        hurries = self._clock.monotonic() < self._hurry_until
+        first = self._consumer.poll(min(timeout, _SHORT_POLL) if hurries else timeout)
         messages = [] if first is None else [first]
         if first is not None and limit > 1 and self._raised is None:
             messages += self._consumer.consume(limit - 1, 0)
@@ -292,7 +306,7 @@ class GroupConsumer:
     def watermarks(self) -> dict[Place, tuple[int, int]]:
         """First and end offset of each partition of ours, as of its last fetch.
 
-        At most half a second older than that. A paused partition isn't fetched, so its end stands
+        At most a second older than that. A paused partition isn't fetched, so its end stands
         still; ask `broker.topics` where it must be fresh.
         """
         return dict(self._watermarks)
@@ -317,6 +331,7 @@ class GroupConsumer:
             client_id=self._client_id,
             protocol=self._joining.protocol,
             instance_id=self._instance_id,
+            fetch_wait=self._fetch_wait,
         )
         options["on_commit"] = self._of_this_client(self._on_commit)
         options["error_cb"] = self._of_this_client(self._on_error)
@@ -349,6 +364,7 @@ class GroupConsumer:
             on_lost=self._of_this_client(self._on_lost),
         )
         self._joined = True
+        self._hurry_until = self._clock.monotonic() + _JOINING
         return True
 
     def _of_this_client(self, callback: Callable[..., None]) -> Callable[..., None]:
@@ -483,6 +499,7 @@ class GroupConsumer:
         self._begin(assigned)
 
     def _begin(self, assigned: list[Assigned]) -> None:
+        self._hurry_until = self._clock.monotonic() + _STARTING
         starts: list[TopicPartition] = []
         failures: list[OffsetLost] = []
         for one in assigned:

@@ -33,6 +33,7 @@ class Joining:
         settings: `kafka` may name the protocol, which is then never questioned.
         group: the consumer group, for the log.
         clock: measures patience.
+        cluster: what the brokers have said already; None asks them, once it is time to join.
         look: asks the cluster.
 
     Attributes:
@@ -45,6 +46,7 @@ class Joining:
         *,
         group: str,
         clock: Clock,
+        cluster: Cluster | None = None,
         look: Callable[[Settings, float], Cluster] = look_at,
     ) -> None:
         self._settings = settings
@@ -57,6 +59,8 @@ class Joining:
         self._settled = not self._ours_to_choose
         self._try_at = 0.0
         self._give_up_at: float | None = None
+        if cluster is not None:
+            self._settle(cluster)
 
     def ready(self) -> bool:
         """Whether to join now; the first time, asks the brokers what they speak.
@@ -69,11 +73,8 @@ class Joining:
             return False
         if not self._settled:
             self._try_at = now + ASK_AGAIN  # unless there is an answer
-            cluster = self._look(self._settings, ASK_AGAIN)
-            if cluster.protocol is not GroupProtocol.CONSUMER:
-                said = f"speak {','.join(cluster.protocols)}" if cluster.protocols else "don't say"
-                self._fall_back(f"the brokers {said}")
-            self._settled, self._try_at = True, now
+            self._settle(self._look(self._settings, ASK_AGAIN))
+            self._try_at = now
         return True
 
     def again(self, refusal: str) -> bool:
@@ -97,6 +98,12 @@ class Joining:
             self._try_at = now + ASK_AGAIN
             return now < self._give_up_at
         return False
+
+    def _settle(self, cluster: Cluster) -> None:
+        if not self._settled and cluster.protocol is not GroupProtocol.CONSUMER:
+            said = f"speak {','.join(cluster.protocols)}" if cluster.protocols else "don't say"
+            self._fall_back(f"the brokers {said}")
+        self._settled = True
 
     def _fall_back(self, why: str) -> None:
         self.protocol = GroupProtocol.CLASSIC

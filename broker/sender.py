@@ -33,6 +33,7 @@ _COUNT_HOLDS = 60.0  # seconds that a topic's partition count is believed
 _LOOK_UP_TIMEOUT = 10.0
 _RECORD_OVERHEAD_BYTES = 80
 _POLL = 0.1  # how long the reporting thread may take to see that it is to end
+_REST = 1.0  # how long it may rest where nothing is under way
 
 _log = logs.logger(__name__)
 
@@ -141,6 +142,8 @@ class Sender:
             if isinstance(error, KafkaException):
                 raise self._failure(error, topic) from error
             raise
+        if self._resting:
+            self._work.set()
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has; asks the broker once a minute at most.
@@ -187,6 +190,7 @@ class Sender:
             self._closed = True
             client, self._client = self._client, None
             thread, self._thread = self._thread, None
+        self._work.set()
         if client is not None and thread is not None:
             if remaining:
                 client.purge()
@@ -207,6 +211,9 @@ class Sender:
         self._trouble = ""
         # Whether a question was not answered: worth a look though nothing waits.
         self._doubted = False
+        # Whether the reporting thread waits for something to report, and what wakes it up.
+        self._resting = False
+        self._work = threading.Event()
 
     def _open(self) -> Producer:
         with self._lock:
@@ -236,12 +243,23 @@ class Sender:
             self._settings, lambda timeout: client.list_topics(timeout=timeout), clock=self._clock
         )
         while not self._closed:
-            client.poll(_POLL)
+            reported = client.poll(_POLL)
             if not len(client) and not self._doubted:
                 lifeline.heard()
+                if not reported:
+                    self._rest(client)
             elif lifeline.lost():
                 self._give_up(client)
                 break
+
+    def _rest(self, client: Producer) -> None:
+        """Waits for a record to report on, for a second at most: the client has other news as well."""
+        self._work.clear()
+        self._resting = True
+        # In this order: a record of which `send` did not see that we rest is seen here.
+        if not len(client) and not self._closed:
+            self._work.wait(_REST)
+        self._resting = False
 
     def _give_up(self, client: Producer) -> None:
         """Leaves a client that has lost all brokers; the next record gets a new one."""

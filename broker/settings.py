@@ -19,6 +19,13 @@ RECORD_LIMIT_BYTES = 1_000_000
 HANDOFF_ROOM_BYTES = 2 * HEADER_ROOM_BYTES
 """How much more than a task topic the delay and dead topics allow, for the headers of hand-offs."""
 
+FETCH_WAIT = 0.1
+"""Seconds that a broker holds back the answer to a member that it has nothing new for.
+
+A new record ends that wait; a partition that is resumed sits it out, so it was measured to come back after
+64 ms (212 ms with the client's own 0.5). Each answer costs the member some 80 µs, for as long as it lives.
+"""
+
 _CLASSIC_ONLY = frozenset(
     {"session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"}
 )
@@ -84,6 +91,7 @@ def consumer_options(
     client_id: str,
     protocol: str = "consumer",
     instance_id: str | None = None,
+    fetch_wait: float = FETCH_WAIT,
 ) -> Options:
     """Options of a group member that commits by hand and prefetches little.
 
@@ -94,6 +102,7 @@ def consumer_options(
         client_id: how the broker's logs and quotas call this member.
         protocol: the group protocol, "consumer" or "classic".
         instance_id: the member's name in static membership; None for a dynamic member.
+        fetch_wait: see `FETCH_WAIT`.
 
     Raises:
         ConfigError: `settings.kafka` asks for an assignment strategy that stops the world, or for
@@ -111,8 +120,7 @@ def consumer_options(
         "queued.max.messages.kbytes": 4096,
         # After a full prefetch queue the default would look again only a second later.
         "fetch.queue.backoff.ms": 10,
-        # A resumed partition waits for the fetch that is under way without it.
-        "fetch.wait.max.ms": 100,
+        "fetch.wait.max.ms": round(fetch_wait * 1000),
         **_common(settings, address, client_id),
         **settings.kafka,
     }
@@ -151,7 +159,6 @@ def reader_options(settings: Settings, address: str, *, client_id: str, group: s
         "enable.partition.eof": True,
         "queued.max.messages.kbytes": 16 * 1024,
         "fetch.queue.backoff.ms": 10,
-        "fetch.wait.max.ms": 100,
         **_common(settings, address, client_id),
     }
 

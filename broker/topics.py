@@ -31,9 +31,6 @@ from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError, ConfigError
 from taskstream.core.settings import Settings
 
-SESSION_TIMEOUT = 45.0
-"""Kafka's default for both group protocols, in seconds."""
-
 _TIMEOUT = 15.0
 _LOOK_AGAIN = 0.02
 
@@ -70,25 +67,6 @@ class TopicReport:
     drift: tuple[str, ...] = ()
 
 
-def session_timeout(settings: Settings) -> float:
-    """After how many seconds a group takes a silent member of ours to be gone: the shortest that may be.
-
-    Which group protocol will be spoken is not known before; so it is the member's own option (classic)
-    or the broker's (KIP-848), whichever is shorter. Where the broker doesn't tell, Kafka's default.
-
-    Raises:
-        ConfigError: an option is wrong.
-    """
-    classic = float(settings.kafka.get("session.timeout.ms", SESSION_TIMEOUT * 1000)) / 1000
-    if settings.embedded:
-        return classic
-    try:
-        with Topics(settings) as topics:
-            return min(classic, topics.broker_session_timeout())
-    except BrokerError:
-        return min(classic, SESSION_TIMEOUT)
-
-
 class Topics:
     """Asks and tells Kafka about topics and offsets. Methods block, for 15 seconds at most each.
 
@@ -117,7 +95,7 @@ class Topics:
         self._servers = address(settings)
         self._reader = self._connect("")
         self._groups: dict[str, Consumer] = {}
-        self._admin = AdminClient(admin_options(settings, self._servers, client_id=client_id))
+        self._admin_client: AdminClient | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -176,15 +154,6 @@ class Topics:
                     found.append(f"{name} is {actual}, not {value}")
             drift[spec.name] = tuple(found)
         return drift
-
-    def broker_session_timeout(self) -> float:
-        """What the brokers allow a silent member of a KIP-848 group, in seconds."""
-        found = self._ask("listing brokers", lambda: self._admin.list_topics(timeout=_TIMEOUT))
-        resource = ConfigResource(ResourceType.BROKER, str(next(iter(found.brokers))))
-        answers = self._admin.describe_configs([resource], request_timeout=_TIMEOUT)
-        entries = self._wait(answers[resource], "reading the brokers' configuration")
-        entry = entries.get("group.consumer.session.timeout.ms")
-        return SESSION_TIMEOUT if entry is None else float(entry.value) / 1000
 
     def delete(self, names: Sequence[str]) -> None:
         """Deletes topics with all their records; those that don't exist are passed over."""
@@ -375,6 +344,14 @@ class Topics:
         for reader in (self._reader, *self._groups.values()):
             reader.close()
         self._groups.clear()
+
+    @property
+    def _admin(self) -> Any:
+        """Opened at its first use: most look-ups do without."""
+        if self._admin_client is None:
+            options = admin_options(self._settings, self._servers, client_id=self._client_id)
+            self._admin_client = AdminClient(options)
+        return self._admin_client
 
     def _connect(self, group: str) -> Consumer:
         options = reader_options(

@@ -135,7 +135,7 @@ class TaskFacts:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A child is ready.
+    """A child knows what the app is, and goes on to open what its tasks need: `Ready` follows.
 
     Args:
         app: the app's name.
@@ -148,6 +148,11 @@ class Hello:
     settings: dict[str, Any]
     queues: dict[str, dict[str, int]]
     tasks: dict[str, TaskFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A child takes tasks from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,9 +266,14 @@ def pack_verdicts(verdicts: Verdicts) -> bytes:
 
 
 def pack_hello(hello: Hello) -> bytes:
-    """The frame of a child that is ready."""
+    """The frame of a child that knows the app; see `Hello`."""
     tasks = {name: astuple(facts) for name, facts in hello.tasks.items()}
     return _pack(("hello", hello.app, hello.settings, hello.queues, tasks))
+
+
+def pack_ready() -> bytes:
+    """The frame of a child that takes tasks."""
+    return _pack(("ready",))
 
 
 def pack_failure(failure: Failure) -> bytes:
@@ -312,6 +322,7 @@ Frame = (
     | Quarantined
     | Dropped
     | Hello
+    | Ready
     | Failure
     | Retiring
     | Pulse
@@ -375,6 +386,7 @@ _READERS: dict[str, Any] = {
     "run": _read_given,
     "judged": _read_judged,
     "hello": _read_hello,
+    "ready": lambda _frame: Ready(),
     "failure": lambda frame: Failure(*frame[1:]),
     "retiring": lambda frame: Retiring(frame[1]),
     "quarantined": lambda frame: Quarantined(frame[1]),

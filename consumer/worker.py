@@ -5,18 +5,17 @@ import re
 import secrets
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from taskstream.consumer.parent.autoscale import Range
-from taskstream.consumer.parent.loop import Parent
+from taskstream.consumer.parent.children import Children
 from taskstream.consumer.parent.options import ParentOptions
 from taskstream.consumer.parent.staffing import UNLIMITED, Limits
-from taskstream.consumer.watch import Watchdog, dump_on_signal
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import ConfigError
 from taskstream.core.names import check_part
-from taskstream.observability.health import HealthServer
 
 DEFAULT_CHILDREN = 2
 """How many child processes a worker has that is told nothing else."""
@@ -91,10 +90,20 @@ class WorkerOptions:
         return min(max(1, self.concurrency // 10), self.concurrency - 1)
 
 
-def run(options: WorkerOptions, clock: Clock = SYSTEM_CLOCK) -> int:
+def run(
+    options: WorkerOptions,
+    clock: Clock = SYSTEM_CLOCK,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+) -> int:
     """Works until SIGTERM or SIGINT, or until empty where the options say so.
 
     The first signal drains and commits; the second stops hard. Call it from the main thread.
+
+    Args:
+        options: how.
+        clock: the time.
+        on_ready: called once, when the first child takes tasks; must not block.
 
     Returns:
         How many tasks were finished.
@@ -103,7 +112,14 @@ def run(options: WorkerOptions, clock: Clock = SYSTEM_CLOCK) -> int:
         ConfigError: the app can't be loaded, or what it needs is missing.
         BrokerError: Kafka refuses to go on.
     """
-    parent = Parent(_parent_options(options), clock)
+    told = _parent_options(options)
+    children = Children(told, clock)
+    children.start()
+    # Only now, while the first child starts, which takes longest: Kafka's client and all that uses it.
+    from taskstream.consumer.parent.loop import Parent  # noqa: PLC0415
+    from taskstream.consumer.watch import Watchdog, dump_on_signal  # noqa: PLC0415
+
+    parent = Parent(told, clock, children=children, on_ready=on_ready)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
         signal.signal(number, lambda _number, _frame: parent.stop())
@@ -113,6 +129,8 @@ def run(options: WorkerOptions, clock: Clock = SYSTEM_CLOCK) -> int:
     try:
         watchdog.start()
         if options.health_port is not None:
+            from taskstream.observability.health import HealthServer  # noqa: PLC0415 - rarely needed
+
             health = HealthServer(
                 live=lambda: watchdog.problems,
                 ready=lambda: parent.not_ready,

@@ -139,6 +139,10 @@ class CassandraStore:
                 + ". Change the settings, or alter it with cqlsh: taskstream never does"
             )
 
+    def connect(self) -> None:
+        """Connects now, and prepares its statements; `write` and `read` would else, at their first use."""
+        self._connected()
+
     def write(self, partition: Partition, rows: Sequence[Row], written: Written) -> None:
         """Starts to write rows of one partition as one batch; returns at once.
 

@@ -96,6 +96,9 @@ class SqliteStore:
             oldest_us = int((self._clock.now() - self._result_ttl) * 1e6)
             connection.execute("DELETE FROM results WHERE written_us < ?", (oldest_us,))
 
+    def connect(self) -> None:
+        """Does nothing: a file is opened at once when it is first used."""
+
     def write(self, partition: Partition, rows: Sequence[Row], written: Written) -> None:  # noqa: ARG002 - the protocol's
         """Writes rows in one transaction; `written` is called before this returns."""
         try:

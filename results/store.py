@@ -24,6 +24,14 @@ class ResultStore(Protocol):
         """
         ...
 
+    def connect(self) -> None:
+        """Connects now, and not at the first use; safe to call again.
+
+        Raises:
+            StoreError: it could not.
+        """
+        ...
+
     def write(self, partition: Partition, rows: Sequence[Row], written: Written) -> None:
         """Starts to write rows of one partition as one batch; returns at once.
 

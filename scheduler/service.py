@@ -40,7 +40,13 @@ COMMIT_EVERY = 0.25
 """Seconds between commits while anything changes."""
 
 POLL = 0.1
-"""The longest wait for the first record, in seconds: what a stop waits for at most."""
+"""The longest wait for the first record, in seconds: what an acknowledgement waits for at most."""
+
+IDLE_POLL = 0.5
+"""The same where nothing is waited for but records: what a stop waits for at most."""
+
+FETCH_WAIT = 0.5
+"""What a partition that was full waits for at most when it goes on: half its share of the heap is left then."""
 
 HOMELESS_PATIENCE = 600.0
 """Seconds for which Kafka may not know where a task is to go, before it goes to the dead letters."""
@@ -102,6 +108,11 @@ class Scheduler:
         self._heap = Heap()
         self._partitions: dict[Place, _Partition] = {}
         self._shares: dict[Place, Load] = {}
+        # What has changed since it was looked at, for most of the time nothing has: what is read,
+        # given out or ours; and the partitions whose progress no commit may say yet.
+        self._loads_changed = True
+        self._limit = 1
+        self._uncommitted: set[Place] = set()
         self._moved: deque[_Moved] = deque()
         self._again: deque[tuple[float, Waiting]] = deque()
         self._epochs = itertools.count(1)
@@ -119,6 +130,7 @@ class Scheduler:
             topics=list(self._spans),
             client_id=name,
             listener=self,
+            fetch_wait=FETCH_WAIT,
             clock=clock,
         )
 
@@ -142,8 +154,7 @@ class Scheduler:
         self._stopping.set()
 
     def _turn(self) -> None:
-        limit = take_limit(self._in_hand, self._shares)
-        for record in self._consumer.take(limit, self._wait()):
+        for record in self._consumer.take(self._limit, self._wait()):
             self._arrive(record)
         self._obey()
         self._settle()
@@ -151,14 +162,16 @@ class Scheduler:
         for waiting in self._heap.pop_due(now):
             self._move(waiting, now)
         self._send_again()
-        self._hold_full()
+        if self._loads_changed:
+            self._weigh_loads()
         self._commit(self._clock.monotonic())
 
     def _wait(self) -> float:
         """Seconds until something is due; a record that arrives ends the wait."""
         next_at = self._heap.next_at
-        until_due = POLL if next_at is None else next_at - self._clock.now()
-        return max(0.0, min(POLL, until_due))
+        if next_at is None:
+            return POLL if self._uncommitted or self._again else IDLE_POLL
+        return max(0.0, min(POLL, next_at - self._clock.now()))
 
     def _obey(self) -> None:
         """Brings home what was cancelled. What was before it waited here is seen when it arrives."""
@@ -169,10 +182,12 @@ class Scheduler:
         self._orders.control.expire(self._clock.now())
 
     def _arrive(self, record: Record) -> None:
-        partition = self._partitions.get(Place(record.topic, record.partition))
+        place = Place(record.topic, record.partition)
+        partition = self._partitions.get(place)
         if partition is None or not partition.tracker.deliver(record.offset):
             return
         partition.size_bytes += record.size_bytes
+        self._note_change(place)
         try:
             envelope = read(record.headers)
             why = (
@@ -239,10 +254,12 @@ class Scheduler:
                 self._again.append((self._clock.monotonic() + SEND_AGAIN, again))
                 continue
             fault_point(AFTER_MOVE)
-            partition = self._partitions.get(Place(record.topic, record.partition))
+            place = Place(record.topic, record.partition)
+            partition = self._partitions.get(place)
             if partition is not None and partition.epoch == waiting.epoch:
                 partition.tracker.finish(record.offset)
                 partition.size_bytes -= record.size_bytes
+                self._note_change(place)
 
     def _weighed(self, waiting: Waiting, error: BrokerError) -> Waiting:
         """What to try next after a move that Kafka did not take: the same again, or the dead letters."""
@@ -260,24 +277,32 @@ class Scheduler:
         while self._again and self._again[0][0] <= now:
             self._move(self._again.popleft()[1], self._clock.now())
 
-    @property
-    def _in_hand(self) -> dict[Place, Load]:
-        return {place: one.in_hand for place, one in self._partitions.items()}
+    def _note_change(self, place: Place) -> None:
+        self._loads_changed = True
+        self._uncommitted.add(place)
 
-    def _hold_full(self) -> None:
+    def _weigh_loads(self) -> None:
+        """Says how much may be read next, and of which partitions nothing."""
+        self._loads_changed = False
+        in_hand = {place: one.in_hand for place, one in self._partitions.items()}
         paused = self._consumer.paused
-        now_full = full(self._in_hand, self._shares, paused)
+        now_full = full(in_hand, self._shares, paused)
         self._consumer.pause(now_full)
         self._consumer.resume(paused - now_full)
+        self._limit = take_limit(in_hand, self._shares)
 
     def _commit(self, now: float) -> None:
         if now < self._commit_at:
             return
         self._commit_at = now + COMMIT_EVERY
         offsets = {}
-        for place, partition in self._partitions.items():
+        for place in list(self._uncommitted):
+            partition = self._partitions[place]
+            if partition.sent is not None:
+                continue  # one at a time
+            self._uncommitted.remove(place)
             progress = partition.progress
-            if partition.sent is None and progress != partition.stored:
+            if progress != partition.stored:
                 partition.sent = progress
                 offsets[place] = (progress.watermark, encode(progress))
         if offsets:
@@ -305,6 +330,7 @@ class Scheduler:
             self._partitions[one.place] = _Partition(
                 self._spans[one.place.topic], next(self._epochs), Tracker.resume(progress)
             )
+            self._uncommitted.add(one.place)
         self._share()
 
     def revoked(self, places: Sequence[Place]) -> None:
@@ -323,11 +349,13 @@ class Scheduler:
         """Forgets partitions that have gone."""
         for place in places:
             self._partitions.pop(place, None)
+            self._uncommitted.discard(place)
         self._heap.drop(set(places))
         self._share()
 
     def _share(self) -> None:
         self._shares = shares({place: one.span for place, one in self._partitions.items()})
+        self._loads_changed = True
 
     def committed(self, error: BrokerError | None, offsets: Mapping[Place, int]) -> None:
         """Notes what is stored."""
@@ -336,6 +364,8 @@ class Scheduler:
             if partition is not None:
                 if error is None:
                     partition.stored = partition.sent
+                else:
+                    self._uncommitted.add(place)
                 partition.sent = None
         if error is not None:
             _log.warning("a commit failed; it is repeated", error=str(error))

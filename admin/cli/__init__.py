@@ -2,29 +2,37 @@
 
 Standard output gets the answer, and with `--json` one document and nothing else; standard error gets
 what is told on the way. Errors are left to `taskstream.__main__`. What a command needs is imported
-when it runs, so that `taskstream --help` and completion stay fast.
+when it runs, and no other command's file with it: a worker's children wait for that to be over.
 """
+
+from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
-from taskstream.admin.cli import (
-    cancel,
-    demo,
-    doctor,
-    init,
-    publish,
-    queues,
-    result,
-    scheduler,
-    servers,
-    version,
-    worker,
-    workers,
-)
+GROUPS = {
+    "demo": ("demo",),
+    "servers": ("up", "down", "status"),
+    "init": ("init",),
+    "worker": ("worker",),
+    "scheduler": ("scheduler",),
+    "publish": ("publish",),
+    "result": ("result",),
+    "cancel": ("cancel",),
+    "queues": ("queues",),
+    "workers": ("workers",),
+    "doctor": ("doctor",),
+    "version": ("version",),
+}
+"""Each file here and its commands, in the order in which a newcomer meets them."""
 
 
-def command_line() -> typer.Typer:
-    """All commands, in the order in which a newcomer meets them."""
+def command_line(words: Sequence[str] = ()) -> typer.Typer:
+    """The commands.
+
+    Args:
+        words: what was typed; where it begins with a command, only its file is loaded.
+    """
     cli = typer.Typer(
         name="taskstream",
         help="A distributed task queue for Python on the Kafka you already run.",
@@ -33,19 +41,17 @@ def command_line() -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    demo.register(cli)
-    servers.register(cli)
-    for commands in (
-        init,
-        worker,
-        scheduler,
-        publish,
-        result,
-        cancel,
-        queues,
-        workers,
-        doctor,
-        version,
-    ):
-        commands.register(cli)
+    cli.callback()(_no_options)
+    for group in _needed(words):
+        import_module(f"{__name__}.{group}").register(cli)
     return cli
+
+
+def _needed(words: Sequence[str]) -> list[str]:
+    """The files that hold the command; all of them where none does, for help and for errors."""
+    found = [group for group, commands in GROUPS.items() if words and words[0] in commands]
+    return found or list(GROUPS)
+
+
+def _no_options() -> None:
+    """Makes even a single command one that is called by its name."""

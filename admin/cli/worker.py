@@ -5,7 +5,6 @@ the text it is.
 """
 
 import os
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -113,10 +112,9 @@ def worker(
         log_level=log_level,
     )
     logs.configure(log_level)
-    with ExitStack() as beside:
-        if not no_scheduler:
-            beside.enter_context(Companion(("scheduler", app, "--log-level", log_level)))
-        finished = run(options)
+    with Companion(("scheduler", app, "--log-level", log_level)) as scheduler:
+        # After the first child, which it would slow down: a worker has nothing to delay before.
+        finished = run(options) if no_scheduler else run(options, on_ready=scheduler.start)
     logs.logger(__name__).info("worker ended", pid=os.getpid(), finished=finished)
 
 

@@ -1,4 +1,7 @@
-"""A child process from start to end: load the app, say hello, serve, leave.
+"""A child process from start to end: load the app, say hello, open, serve, leave.
+
+It says hello as soon as it knows what the app is, so that the parent finds its way to Kafka while the
+child loads drivers and enters the app's lifespan.
 
 It lives only as long as its parent: when the parent's end of the socket closes, whatever runs here
 could not be recorded any more in time, and the next owner will run it; so the process ends at once.
@@ -11,16 +14,16 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taskstream.app.app import App
 from taskstream.app.loader import load
 from taskstream.consumer.begun import Begun
 from taskstream.consumer.child.inbox import Inbox
 from taskstream.consumer.child.link import Link
-from taskstream.consumer.child.service import Service
-from taskstream.consumer.child.vitals import Vitals
 from taskstream.consumer.garbage import settle_in
 from taskstream.consumer.pipe import (
     Beat,
@@ -31,11 +34,17 @@ from taskstream.consumer.pipe import (
     TaskFacts,
     pack_failure,
     pack_hello,
+    pack_ready,
 )
 from taskstream.consumer.watch import dump_on_signal
 from taskstream.core.clock import SYSTEM_CLOCK
 from taskstream.core.errors import ConfigError, TaskstreamError
-from taskstream.observability import logs, tracing
+from taskstream.observability import logs
+
+if TYPE_CHECKING:
+    from taskstream.consumer.child.service import Service
+    from taskstream.consumer.child.vitals import Vitals
+    from taskstream.results.store import ResultStore
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,18 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dump_on_signal()
     logs.configure(options.log_level)
     try:
-        app, service, flush = _open(options, link)
+        app = _load(options)
+        _say(link, pack_hello(_hello(app)))
+        service, vitals, flush = _open(app, options, link)
     except BaseException as error:  # noqa: BLE001 - whatever a user's module raises must reach the user
         told = "" if isinstance(error, TaskstreamError) else traceback.format_exc()
-        link.send(pack_failure(Failure(str(error) or repr(error), told)))
+        _say(link, pack_failure(Failure(str(error) or repr(error), told)))
         os._exit(1)
     settle_in()
-    try:
-        link.send(pack_hello(_hello(app)))
-    except OSError:
-        os._exit(1)  # the parent has gone already
+    _say(link, pack_ready())
     inbox = Inbox()
-    vitals = Vitals(link, service, SYSTEM_CLOCK)
     vitals.start()
     for name, work in (
         ("link", partial(_read, link, inbox, service, vitals)),
@@ -74,19 +81,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os._exit(0)  # threads of tasks that never ended must not keep the process
 
 
-def _open(options: argparse.Namespace, link: Link) -> tuple[App, Service, Callable[[], None]]:
+def _load(options: argparse.Namespace) -> App:
     app = load(options.app, directory=Path(options.directory))
     app.configure(quiet=options.quiet)
     app.load_tasks()
     _refuse_unserved(app)
     settings = app.settings
     settings.require_broker()
-    store = app.result_store()
-    if store is None:
+    if not settings.cassandra_hosts and not settings.embedded:
         raise ConfigError(
             "a worker keeps results, and no store is configured: set cassandra_hosts "
             "(TASKSTREAM_CASSANDRA_HOSTS), or start local servers with `taskstream up`"
         )
+    return app
+
+
+def _open(
+    app: App, options: argparse.Namespace, link: Link
+) -> "tuple[Service, Vitals, Callable[[], None]]":
+    """Opens what tasks need; the parent is under way to Kafka meanwhile."""
+    store = app.result_store()
+    assert store is not None
+    for name, connect in (("store", partial(_connect, store)), ("schemas", partial(_look_up, app))):
+        threading.Thread(target=connect, name=f"taskstream-{name}", daemon=True).start()
+    # Half of what a child loads, and nothing that its hello would need.
+    from taskstream.consumer.child.service import Service  # noqa: PLC0415
+    from taskstream.consumer.child.vitals import Vitals  # noqa: PLC0415
+    from taskstream.observability import tracing  # noqa: PLC0415
+
+    settings = app.settings
     flush = tracing.setup(settings.otlp_endpoint, f"{app.name}-worker")
     begun = Begun(options.begun)
     os.close(options.begun)
@@ -102,7 +125,26 @@ def _open(options: argparse.Namespace, link: Link) -> tuple[App, Service, Callab
         clock=SYSTEM_CLOCK,
     )
     service.open()
-    return app, service, flush
+    return service, Vitals(link, service, SYSTEM_CLOCK), flush
+
+
+def _connect(store: "ResultStore") -> None:
+    """Connects before the first row needs it; what fails is tried again by who writes or reads."""
+    with suppress(TaskstreamError):
+        store.connect()
+
+
+def _look_up(app: App) -> None:
+    """Reads the stored schemas before the first task needs one of them; the same holds for these."""
+    with suppress(TaskstreamError):
+        app.schema_store().refresh()
+
+
+def _say(link: Link, frame: bytes) -> None:
+    try:
+        link.send(frame)
+    except OSError:
+        os._exit(1)  # the parent has gone already
 
 
 def _refuse_unserved(app: App) -> None:
@@ -129,7 +171,7 @@ def _hello(app: App) -> Hello:
     )
 
 
-def _read(link: Link, inbox: Inbox, service: Service, vitals: Vitals) -> None:
+def _read(link: Link, inbox: Inbox, service: "Service", vitals: "Vitals") -> None:
     """Never blocks, so that the parent's end ends us at once, whatever else is going on."""
     for frame in link.frames():
         if isinstance(frame, Beat):
@@ -142,7 +184,7 @@ def _read(link: Link, inbox: Inbox, service: Service, vitals: Vitals) -> None:
     os._exit(1)
 
 
-def _prepare(inbox: Inbox, service: Service) -> None:
+def _prepare(inbox: Inbox, service: "Service") -> None:
     try:
         while True:
             frame = inbox.get()

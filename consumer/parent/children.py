@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from taskstream.consumer import begun
 from taskstream.consumer.begun import Begun
 from taskstream.consumer.parent.lanes import Entry
+from taskstream.consumer.parent.options import ParentOptions
 from taskstream.consumer.pipe import BLAMELESS, Frame, Frames, Pulse, pack_stop
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.clock import Clock
@@ -185,26 +186,18 @@ class Children:
     """All children of a worker. Not thread-safe: it belongs to the loop.
 
     Args:
-        command: arguments after `python -m taskstream.consumer.child`, as text.
-        concurrency: how many tasks one child runs at once.
-        reserved: how many of these only urgent tasks may be.
-        selector: where their sockets are watched; a child's socket carries the child as its data.
+        options: with which arguments they are started, and how many tasks each runs at once.
         clock: for the pace of restarts.
+
+    Attributes:
+        selector: where their sockets are watched; a child's socket carries the child as its data.
     """
 
-    def __init__(
-        self,
-        command: list[str],
-        *,
-        concurrency: int,
-        reserved: int,
-        selector: selectors.BaseSelector,
-        clock: Clock,
-    ) -> None:
-        self._command = command
-        self._concurrency = concurrency
-        self._reserved = reserved
-        self._selector = selector
+    def __init__(self, options: ParentOptions, clock: Clock) -> None:
+        self.selector = selectors.DefaultSelector()
+        self._command = list(options.child_command)
+        self._concurrency = options.concurrency
+        self._reserved = options.reserved
         self._clock = clock
         self._alive: dict[int, Child] = {}
         self._next = 1
@@ -256,7 +249,7 @@ class Children:
         os.close(cells)
         self._next += 1
         self._alive[child.number] = child
-        self._selector.register(ours, selectors.EVENT_READ, child)
+        self.selector.register(ours, selectors.EVENT_READ, child)
         return child
 
     def serving(self, *, solo: bool) -> list[Child]:
@@ -299,8 +292,8 @@ class Children:
         except OSError:
             child.outgoing.clear()  # it has gone: `receive` will say so
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.outgoing else 0)
-        if self._selector.get_key(child.link).events != events:
-            self._selector.modify(child.link, events, child)
+        if self.selector.get_key(child.link).events != events:
+            self.selector.modify(child.link, events, child)
 
     def retire(self, child: Child) -> None:
         """Gives it no more, and asks it to end when it has nothing left."""
@@ -314,7 +307,7 @@ class Children:
 
     def bury(self, child: Child) -> Death:
         """Forgets a child that has gone."""
-        self._selector.unregister(child.link)
+        self.selector.unregister(child.link)
         child.link.close()
         del self._alive[child.number]
         with contextlib.suppress(subprocess.TimeoutExpired):

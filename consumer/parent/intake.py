@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from taskstream.broker.cluster import Cluster
 from taskstream.broker.group import Assigned, GroupConsumer, Offsets
 from taskstream.broker.records import Record
 from taskstream.core.clock import Clock
@@ -34,6 +35,9 @@ PATIENCE = 1.0
 
 POLL = 0.1
 """Seconds that one poll waits for the first record; it returns at once when one comes."""
+
+IDLE_POLL = 0.5
+"""The same where nothing else can be waited for: no record of ours is to be given out, none is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ class Intake:
         group: the consumer group.
         client_id: how the broker's logs call it.
         instance: its name in the group, for static membership; None for none.
+        cluster: what the brokers have said of themselves; None where they are still to be asked.
         tell: takes an event, from any thread, without blocking.
         revoke_wait: seconds that a revocation waits for the loop at most.
         clock: for the consumer.
@@ -118,6 +123,7 @@ class Intake:
         group: str,
         client_id: str,
         instance: str | None,
+        cluster: Cluster | None,
         tell: Callable[[Event], None],
         revoke_wait: float,
         clock: Clock,
@@ -142,6 +148,7 @@ class Intake:
             client_id=client_id,
             listener=self,
             instance_id=instance,
+            cluster=cluster,
             clock=clock,
         )
         self._thread = threading.Thread(
@@ -253,7 +260,8 @@ class Intake:
         self.turns += 1
         self._apply_pauses(everything=not self._wait_for_room())
         room = ROOM_RECORDS - self._records
-        records = self._consumer.take(max(1, min(TAKE_RECORDS, room)), POLL)
+        patience = IDLE_POLL if room == ROOM_RECORDS and not self._full else POLL
+        records = self._consumer.take(max(1, min(TAKE_RECORDS, room)), patience)
         if records:
             with self._condition:
                 self._records += len(records)

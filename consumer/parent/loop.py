@@ -17,7 +17,7 @@ import operator
 import selectors
 import socket
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from taskstream.broker.group import Assigned
 from taskstream.broker.records import Record
@@ -47,6 +47,7 @@ from taskstream.consumer.pipe import (
     Hello,
     Pulse,
     Quarantined,
+    Ready,
     Retiring,
     Verdicts,
     pack_beat,
@@ -94,9 +95,18 @@ class Parent:
     Args:
         options: how it runs.
         clock: the time.
+        children: those that were started already, with the same options.
+        on_ready: called once, when the first child takes tasks; must not block.
     """
 
-    def __init__(self, options: ParentOptions, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        options: ParentOptions,
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        children: Children | None = None,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
         self._options = options
         self._clock = clock
         self._mailbox: deque[Told] = deque()
@@ -105,15 +115,10 @@ class Parent:
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        self._selector = selectors.DefaultSelector()
+        self._children = children or Children(options, clock)
+        self._selector = self._children.selector
         self._selector.register(self._wake_in, selectors.EVENT_READ, None)
-        self._children = Children(
-            list(options.child_command),
-            concurrency=options.concurrency,
-            reserved=options.reserved,
-            selector=self._selector,
-            clock=clock,
-        )
+        self._on_ready = on_ready
         self._staff = Staff(
             self._children,
             count=options.children,
@@ -129,7 +134,7 @@ class Parent:
         self._heartbeat_at = 0.0
         self._alarms_at = 0.0
         self._beat_at = 0.0
-        self._opened_at = 0.0
+        self._joined_at: float | None = None
         self._stops = 0
         self._draining = False
         self._drain_until = 0.0
@@ -185,7 +190,7 @@ class Parent:
             readiness.Condition(
                 children=len(children),
                 storeless=sum(not pulse.store_healthy for pulse in pulses),
-                assigned=None if self._work is None else bool(self._ownership),
+                assigned=None if self._joined_at is None else bool(self._ownership),
                 ordered=None if self._work is None else self._work.orders.caught_up,
                 draining=self._stops > 0,
                 commit_ages=self._ownership.commit_ages(),
@@ -197,7 +202,7 @@ class Parent:
     def paces(self) -> dict[str, Pace]:
         """What must move while this worker lives, by name; from any thread."""
         paces = {"the parent's loop": Pace(self._turns, self._patience)}
-        for intake in self._work.intakes if self._work else ():
+        for intake in self._work.intakes if self._work and self._joined_at is not None else ():
             paces[f"the intake of {intake.lane}"] = Pace(
                 intake.turns, max(self._patience, INTAKE_PATIENCE)
             )
@@ -254,7 +259,7 @@ class Parent:
             work.dispatch.give_out()
         self._end_stubborn(now)
         self._ownership.hold_full(work.intakes)
-        self._ownership.commit(work.intakes, now)
+        self._ownership.commit(now)
         if work.handover.pending:
             running = list(self._children.held())
             self._cancel(work.handover.turn(now, running, work.settling.places))
@@ -296,10 +301,10 @@ class Parent:
 
     def _empty(self) -> bool:
         """Whether every record of our partitions is finished."""
-        if self._work is None:
+        if self._work is None or self._joined_at is None:
             return False
         partitions = self._ownership.items()
-        waited = self._clock.monotonic() - self._opened_at
+        waited = self._clock.monotonic() - self._joined_at
         assigned = {partition.intake for _, partition in partitions}
         everyone = len(assigned) == len(self._work.intakes)
         if waited < (EMPTY_AFTER if everyone else UNASSIGNED_AFTER):
@@ -354,12 +359,15 @@ class Parent:
                     entry.alone = True
                     self._come_back(entry, entry.suspicion)
             case Hello():
-                child.ready = True
-                self._beat_at = 0.0  # it has its limit before its first task
                 if self._work is None:
                     self._work = self._open(frame)
+            case Ready():
+                child.ready = True
+                self._beat_at = 0.0  # it has its limit before its first task
+                if self._work is not None and self._joined_at is None and not self._stops:
+                    self._join(self._work)
             case Failure(message, traceback):
-                if self._work is None:
+                if self._joined_at is None:
                     self._fatal = ConfigError(message + (f"\n{traceback}" if traceback else ""))
                 else:
                     _log.error("a child can't start", pid=child.pid, error=message)
@@ -445,7 +453,7 @@ class Parent:
     # Kafka
 
     def _open(self, hello: Hello) -> Work:
-        """The first child has told what the app is: connect to Kafka."""
+        """The first child has told what the app is: find the way to Kafka, and hear the orders."""
         work = open_work(
             hello,
             self._options,
@@ -456,8 +464,13 @@ class Parent:
             clock=self._clock,
         )
         self._patience = work.patience
-        self._opened_at = self._clock.monotonic()
         return work
+
+    def _join(self, work: Work) -> None:
+        """The first child takes tasks. Not before: a deploy that can't start must disturb no group."""
+        work.join()
+        self._joined_at = self._clock.monotonic()
+        self._on_ready()
 
     def _react(self, work: Work, event: Told) -> None:
         match event:

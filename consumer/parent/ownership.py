@@ -48,6 +48,8 @@ class Ownership:
         self._epochs = itertools.count(1)
         self._commit_at = 0.0
         self._commit_all_at = 0.0
+        # Whether nothing has happened since it was found that there is nothing to commit.
+        self._quiet = False
         self._acknowledged_at: dict[str, float] = {}
 
     def __len__(self) -> int:
@@ -138,29 +140,29 @@ class Ownership:
 
     # Commit
 
-    def commit(self, intakes: Iterable[Intake], now: float) -> None:
+    def commit(self, now: float) -> None:
         """Starts the commits that are due; `committed` hears their outcome.
 
         Args:
-            intakes: all of them.
             now: monotonic seconds.
         """
         again = now >= self._commit_all_at
         if now < self._commit_at and not any(
             partition.commit_is_urgent for partition in self._partitions.values()
         ):
+            self._quiet = False  # whatever woke us may have changed something
             return
         self._commit_at = now + COMMIT_EVERY
+        self._quiet = True
         if again:
             self._commit_all_at = now + self.commit_again
-        for intake in intakes:
-            offsets: dict[Place, tuple[int, str]] = {}
-            for place, partition in self.of(intake).items():
-                commit = None if partition.revoking else partition.commit(full=again)
-                if commit is not None:
-                    offsets[place] = commit
-            if not offsets:
-                continue
+        due: dict[Intake, dict[Place, tuple[int, str]]] = {}
+        for place, partition in self._partitions.items():
+            commit = None if partition.revoking else partition.commit(full=again)
+            if commit is not None:
+                due.setdefault(partition.intake, {})[place] = commit
+        for intake, offsets in due.items():
+            self._quiet = False
             fault_point(BEFORE_COMMIT)
             try:
                 intake.commit(offsets)
@@ -205,11 +207,18 @@ class Ownership:
 
     def hold_full(self, intakes: Iterable[Intake]) -> None:
         """Tells each intake which of its partitions are full; every turn, because finishing ends it."""
+        full: dict[Intake, set[Place]] = {}
+        for place, partition in self._partitions.items():
+            if partition.full:
+                full.setdefault(partition.intake, set()).add(place)
         for intake in intakes:
-            intake.hold(
-                frozenset(place for place, partition in self.of(intake).items() if partition.full)
-            )
+            intake.hold(frozenset(full.get(intake, ())))
 
     def next_at(self, now: float) -> float:
-        """When the next commit is due, in monotonic seconds."""
-        return self._commit_at if self._partitions else now + 1.0
+        """When to look again for something to commit, in monotonic seconds.
+
+        Where nothing happens nothing can change, and only the next commit of everything is due.
+        """
+        if not self._partitions:
+            return now + 1.0
+        return self._commit_all_at if self._quiet else self._commit_at

@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from taskstream.broker.cluster import Cluster, look_at, session_timeout
 from taskstream.broker.sender import Sender
-from taskstream.broker.topics import session_timeout
 from taskstream.consumer.garbage import settle_in
 from taskstream.consumer.parent import gauges, heartbeat
 from taskstream.consumer.parent.alarms import Alarms
@@ -27,7 +28,7 @@ from taskstream.consumer.parent.settling import Settling
 from taskstream.consumer.pipe import Hello
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import HEADER_ROOM_BYTES
-from taskstream.core.errors import ConfigError
+from taskstream.core.errors import BrokerError, ConfigError
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs, tracing
@@ -39,6 +40,9 @@ Told = Event | HandedOff | HoldersHeard | Heard
 """What other threads tell the loop."""
 
 _log = logs.logger(__name__)
+
+LOOK_TIMEOUT = 10.0
+"""Seconds that the brokers have to answer each question at the start; then the worker goes on alone."""
 
 LEAST_PATIENCE = 2.0
 """Seconds: the least `stuck_after`, for a child that is well gives a sign of life once a second."""
@@ -84,6 +88,16 @@ class Work:
     patience: float
     flush_traces: Callable[[], None]
 
+    def join(self) -> None:
+        """Joins the groups: partitions are given us, and tasks come."""
+        for intake in self.intakes:
+            intake.start()
+        settle_in()
+        _log.info(
+            "worker started", worker=self.heartbeat.worker,
+            lanes=",".join(intake.lane for intake in self.intakes),
+        )  # fmt: skip
+
     def owed(self) -> list[Entry]:
         """What runs here of partitions that are given up: their next owners wait for it."""
         return _owed(self.children, self.ownership)
@@ -96,15 +110,15 @@ class Work:
         """
         # All at once: with Kafka away each of them waits out its deadlines, which would add up.
         leaving = [
-            threading.Thread(target=self._leave, args=(intake, timeout), daemon=True)
-            for intake in self.intakes
+            *(partial(self._leave, intake, timeout) for intake in self.intakes),
+            partial(self.holders.close, timeout),
+            partial(self.orders.close, timeout),
         ]
-        for thread in leaving:
+        threads = [threading.Thread(target=leave, daemon=True) for leave in leaving]
+        for thread in threads:
             thread.start()
-        for thread in leaving:
+        for thread in threads:
             thread.join()
-        self.holders.close(timeout)
-        self.orders.close(timeout)
         self.heartbeat.leave()
         self.sender.close(timeout)
         self.flush_traces()
@@ -125,7 +139,7 @@ def open_work(
     metrics: Metrics,
     clock: Clock,
 ) -> Work:
-    """Connects to Kafka, and begins to take tasks in.
+    """Connects to Kafka and hears the orders; `Work.join` begins to take tasks in.
 
     Args:
         hello: what the first child has told of the app.
@@ -148,7 +162,8 @@ def open_work(
         )
     names, records = Names(hello.app), Records()
     lanes = list(served(hello.queues, options))
-    fence = Fence(session_timeout(settings), heartbeat.EVERY)
+    cluster = _look(settings)
+    fence = Fence(session_timeout(settings, cluster), heartbeat.EVERY)
     ownership.commit_again, ownership.sure_for = fence.commit_again, fence.stop_after
     flush_traces = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
     sender = Sender(settings, client_id=f"{options.name}-handoff", room_bytes=HEADER_ROOM_BYTES)
@@ -160,6 +175,7 @@ def open_work(
             group=names.group(queue, priority, options.group),
             client_id=f"{options.name}-{queue}.{priority}",
             instance=options.instance,
+            cluster=cluster,
             tell=tell,
             revoke_wait=fence.grace + fence.tell_within + 5.0,
             clock=clock,
@@ -218,18 +234,20 @@ def open_work(
     holders = Holders(settings, names, records, silence=fence.silence, tell=tell)
     gauges.of_lanes(metrics, ownership, intakes, dispatch, breakers)
     orders.start()
-    for intake in intakes:
-        intake.start()
-    settle_in()
-    _log.info(
-        "worker started", worker=options.name, app=hello.app,
-        lanes=",".join(intake.lane for intake in intakes),
-    )  # fmt: skip
     return Work(
         intakes, ownership, children, dispatch, settling, handover, holders, fence, breakers,
         Alarms(settings.alarming_age), orders, sender, beats, tell_workers, settings.stuck_after,
         flush_traces,
     )  # fmt: skip
+
+
+def _look(settings: Settings) -> Cluster | None:
+    """What the brokers say of themselves; None where they don't, for then it is asked again later."""
+    try:
+        return look_at(settings, LOOK_TIMEOUT)
+    except BrokerError as error:
+        _log.warning("Kafka does not answer yet", error=str(error))
+        return None
 
 
 def _owed(children: Children, ownership: Ownership) -> list[Entry]:

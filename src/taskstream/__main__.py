@@ -38,7 +38,7 @@ def _run() -> int:
         if (error.name or "").partition(".")[0] in ("typer", "rich", "httpx", "psutil"):
             raise MissingExtra("the command line", "cli") from error
         raise
-    command_line()(prog_name="taskstream")
+    command_line(sys.argv[1:])(prog_name="taskstream")
     return DONE
 
 

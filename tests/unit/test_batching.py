@@ -80,6 +80,7 @@ class StubStore:
             written(error)
 
     def create(self) -> None: ...
+    def connect(self) -> None: ...
     def read(self, task_id: str) -> list[Row]:
         return [row for name, row in sorted(self.rows.items()) if name[0] == task_id]
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from taskstream import __main__ as program
 from taskstream._version import __version__
-from taskstream.admin.cli import command_line
+from taskstream.admin.cli import _needed, command_line
 from taskstream.admin.cli.arguments import with_app
 from taskstream.core.errors import BrokerError, ConfigError, TaskstreamError
 
@@ -40,6 +40,22 @@ def test_every_command_is_told() -> None:
     shown = CliRunner().invoke(command_line(), ["--help"])
     for command in COMMANDS:
         assert f"  {command.split()[0]} " in shown.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_does_not_need_the_others(command: str) -> None:
+    """Where the first word names a command, only its file is loaded, and it works as with all."""
+    words = [*shlex.split(command), "--help"]
+    alone = CliRunner().invoke(command_line(words), words)
+    assert alone.stdout == CliRunner().invoke(command_line(), words).stdout
+    assert len(_needed(words)) == 1
+
+
+def test_a_slip_of_the_pen_is_met_with_all_commands() -> None:
+    """A word that is no command is answered with those that it may have meant."""
+    slip = CliRunner().invoke(command_line(["wrker"]), ["wrker"])
+    assert slip.exit_code == 2
+    assert "worker" in slip.output
 
 
 def test_version_as_json_stands_alone() -> None:

@@ -1,7 +1,7 @@
 """The front door: one short list, and it is true."""
 
+import ast
 import inspect
-import types
 
 import taskstream
 from taskstream.core import errors, retry
@@ -9,13 +9,33 @@ from taskstream.core import errors, retry
 
 def test_the_list_is_what_is_there() -> None:
     """`__all__` names every public member, sorted, and nothing that is missing."""
-    public = {
-        name
-        for name, value in vars(taskstream).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
+    public = {name for names in taskstream._HOMES.values() for name in names}
     assert set(taskstream.__all__) == public | {"__version__"}
     assert taskstream.__all__ == sorted(taskstream.__all__)
+    assert set(taskstream.__all__) <= set(dir(taskstream))
+    for name in public:
+        assert getattr(taskstream, name) is vars(taskstream)[name]
+
+
+def test_type_checkers_see_what_is_there() -> None:
+    """What they read, which never runs, names the same members from the same homes."""
+    tree = ast.parse(inspect.getsource(taskstream))
+    (seen,) = (
+        node.body
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    told = {
+        one.module: tuple(alias.name for alias in one.names)
+        for one in seen
+        if isinstance(one, ast.ImportFrom)
+    }
+    assert told == taskstream._HOMES
+
+
+def test_a_name_that_is_not_there_is_refused() -> None:
+    """As by any module: `from taskstream import nonsense` fails, and `hasattr` says no."""
+    assert not hasattr(taskstream, "nonsense")
 
 
 def test_every_error_of_the_tree_is_exported() -> None:

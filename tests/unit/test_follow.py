@@ -1,11 +1,14 @@
 """What is said of a topic that can't be followed."""
 
 import threading
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import pytest
 
 from taskstream.broker import follow
 from taskstream.broker.follow import Follower
+from taskstream.broker.records import Record
 from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
 
@@ -34,3 +37,42 @@ def test_the_same_trouble_is_told_once(
     assert len(caplog.messages) == 2
     assert "no such topic" in caplog.messages[0]
     assert "no leader" in caplog.messages[1]
+
+
+class Empty:
+    """A tail of a topic without records."""
+
+    reached_end = True
+    position: Mapping[int, int] = {0: 0}
+
+    def __init__(self, looked: list[int]) -> None:
+        self._looked = looked
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def take(self, limit: int, _timeout: float) -> list[Record]:
+        """Nothing, ever."""
+        self._looked.append(limit)
+        return []
+
+
+def test_an_empty_topic_is_known_before_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker gives nothing out until it has caught up: the wait of a first look would be its own."""
+    looked: list[int] = []
+    heard: list[tuple[int, bool, int]] = []
+    done = threading.Event()
+
+    def hear(records: Sequence[Record], caught_up: bool) -> None:
+        heard.append((len(records), caught_up, len(looked)))
+        done.set()
+
+    monkeypatch.setattr(follow, "Tail", lambda *_args, **_options: Empty(looked))
+    follower = Follower(Settings(), "t", hear, client_id="c")
+    follower.start()
+    assert done.wait(10.0)
+    follower.close(10.0)
+
+    assert heard == [(0, True, 0)]

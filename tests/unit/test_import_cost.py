@@ -56,3 +56,25 @@ def test_import_loads_no_driver() -> None:
 def test_defining_a_task_loads_no_driver() -> None:
     """An app whose tasks are defined and called, but never published, loads none either."""
     assert loaded(DEFINE) == set()
+
+
+def test_a_parent_loads_no_app() -> None:
+    """It starts children before anything else: what only they need would make them wait."""
+    program = (
+        "import sys, taskstream.consumer.worker as _; early = set(sys.modules);"
+        "import taskstream.consumer.parent.loop as _;"
+        "print('confluent_kafka' in early, 'taskstream.app.app' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_hello_needs_no_driver() -> None:
+    """A child tells what its app is before it loads what its tasks need."""
+    program = "import sys, taskstream.consumer.child.main as _; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert not {"asyncio", "cassandra", "confluent_kafka", "psutil"} & set(done.stdout.split())

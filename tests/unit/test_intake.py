@@ -50,7 +50,7 @@ def told(
     make: Callable[..., Intake] = Intake
     one = make(
         Settings(), lane="tasks.high", topic=PLACE.topic, group="shop", client_id="w1",
-        instance=None, tell=tell, revoke_wait=0.01, clock=ManualClock(),
+        instance=None, cluster=None, tell=tell, revoke_wait=0.01, clock=ManualClock(),
     )  # fmt: skip
     one.revoked([PLACE])
     return [type(event) for event in heard]

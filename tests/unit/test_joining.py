@@ -103,3 +103,16 @@ def test_any_other_refusal_is_final() -> None:
     one = joining(AUTOMATIC, "consumer")
 
     assert not one.again("GROUP_AUTHORIZATION_FAILED")
+
+
+def test_brokers_that_have_spoken_are_not_asked_again() -> None:
+    """Who has their answer passes it on, and the protocol is known from the start."""
+
+    def look(_settings: Settings, _wait: float) -> Cluster:
+        raise AssertionError("asked")
+
+    one = Joining(
+        AUTOMATIC, group="g", clock=ManualClock(), cluster=Cluster((), ("classic",)), look=look
+    )
+    assert one.protocol == "classic"
+    assert one.ready()

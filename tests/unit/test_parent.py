@@ -11,9 +11,10 @@ from taskstream.broker.records import Record
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.loop import UNASSIGNED_AFTER, Parent
 from taskstream.consumer.parent.options import ParentOptions
-from taskstream.consumer.pipe import Hello, pack_beat
+from taskstream.consumer.pipe import Failure, Hello, Ready, pack_beat
 from taskstream.core.clock import ManualClock
 from taskstream.core.envelope import Place
+from taskstream.core.errors import ConfigError
 
 PLACE = Place("shop.tasks.high", 0)
 
@@ -30,6 +31,7 @@ def parent(owed: list[Entry]) -> Iterator[Parent]:
     """A worker without partitions, that ends once it finds nothing to do."""
     clock = ManualClock()
     parent = Parent(ParentOptions(name="w1", exit_when_empty=True), clock)
+    parent._joined_at = clock.monotonic()
     clock.advance(UNASSIGNED_AFTER)
     parent._work = cast("Any", SimpleNamespace(intakes=[], owed=lambda: owed))
     yield parent
@@ -71,10 +73,42 @@ def test_a_child_has_its_limit_before_its_first_task(parent: Parent) -> None:
     work.fence.stop_holding_after = work.fence.beat_limit = 1e9
     parent._ownership.commit = MagicMock()  # type: ignore[method-assign]
     parent._turn_work(work, now=1.0)
-    parent._react_to_child(child, Hello("shop", {}, {}, {}))
+    parent._react_to_child(child, Ready())
     children = MagicMock()
     children.__iter__.return_value = iter([child])
     parent._children = children
     work.dispatch.give_out.side_effect = children.send.assert_called_once
     parent._turn_work(work, now=1.1)
     children.send.assert_called_once_with(child, pack_beat(1e9))
+
+
+def test_it_joins_once_the_first_child_takes_tasks(parent: Parent) -> None:
+    """Hello only tells what the app is: a deploy whose children can't start disturbs no group."""
+    work = MagicMock()
+    parent._work = parent._joined_at = None
+    parent._on_ready = MagicMock()
+    parent._open = MagicMock(return_value=work)  # type: ignore[method-assign]
+    for _ in range(2):
+        parent._react_to_child(MagicMock(), Hello("shop", {}, {}, {}))
+    parent._open.assert_called_once()
+    work.join.assert_not_called()
+    assert not parent._empty()
+    assert [name for name in parent.paces() if "intake" in name] == []
+    for _ in range(2):
+        parent._react_to_child(MagicMock(), Ready())
+    work.join.assert_called_once_with()
+    parent._on_ready.assert_called_once_with()
+
+
+def test_a_child_that_fails_after_its_hello_ends_a_worker_without_another(parent: Parent) -> None:
+    """A lifespan that raises, or a driver that is missing, reaches the user as bad usage."""
+    parent._joined_at = None
+    parent._react_to_child(MagicMock(), Failure("no such database", ""))
+    assert isinstance(parent._fatal, ConfigError)
+    assert parent._over()
+
+
+def test_once_it_has_joined_a_child_that_fails_ends_nobody(parent: Parent) -> None:
+    """The others go on."""
+    parent._react_to_child(MagicMock(), Failure("no such database", ""))
+    assert parent._fatal is None

@@ -11,6 +11,7 @@ from taskstream.consumer.pipe import (
     Hello,
     Judged,
     Quarantined,
+    Ready,
     Reply,
     Retiring,
     Stop,
@@ -21,6 +22,7 @@ from taskstream.consumer.pipe import (
     pack_given,
     pack_hello,
     pack_quarantined,
+    pack_ready,
     pack_retiring,
     pack_stop,
     pack_verdicts,
@@ -109,7 +111,7 @@ def test_long_lists_are_cut_into_frames() -> None:
     assert [len(frame) for frame in frames if isinstance(frame, list)] == [250] * 4
 
 
-def test_hello_and_failure_pass_whole() -> None:
+def test_hello_ready_and_failure_pass_whole() -> None:
     """What a child says at its start arrives as it was said."""
     hello = Hello(
         "shop",
@@ -123,4 +125,5 @@ def test_hello_and_failure_pass_whole() -> None:
         },
     )
     failure = Failure("no such module", "Traceback ...")
-    assert list(Frames().feed(pack_hello(hello) + pack_failure(failure))) == [hello, failure]
+    said = pack_hello(hello) + pack_ready() + pack_failure(failure)
+    assert list(Frames().feed(said)) == [hello, Ready(), failure]
