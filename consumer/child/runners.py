@@ -240,6 +240,10 @@ class AsyncRunner:
 class ThreadRunner:
     """Runs functions in threads, started as they are needed.
 
+    One thread is called at a time, and calls the next one if there is still work when it comes. So short
+    functions stay with the few threads that are at it, where a crowd would fight for the interpreter
+    (it took twice the time), and as soon as one of them waits the next one is on its way.
+
     Args:
         app: for its hooks.
         running: where attempts are noted.
@@ -253,40 +257,53 @@ class ThreadRunner:
         self._changed = threading.Condition()
         self._threads = 0
         self._idle = 0
+        self._called = False
+        """Whether a thread was called that has not come yet."""
 
     def submit(self, attempts: list[tuple[Attempt, Context]]) -> None:
         """Runs them as soon as a thread is free."""
         with self._changed:
             for attempt, context in attempts:
                 self._line.push((attempt, context), attempt.given.turn)
-            self._grow()
+            self._call()
 
     def make_room(self, _attempt: Attempt) -> None:
         """Lets the next one begin in place of an attempt that was given up and holds its thread."""
         with self._changed:
             self._line.slots += 1
-            self._grow()
+            self._call()
 
-    def _grow(self) -> None:
-        waiting = len(self._line)
-        self._changed.notify(waiting)
-        for _ in range(min(waiting - self._idle, self._line.slots - self._threads)):
+    def _call(self) -> None:
+        """Calls a thread if there is work for one more; for who holds the condition."""
+        if self._called or not len(self._line):
+            return
+        if self._idle:
+            self._called = True
+            self._changed.notify()
+        elif self._threads < self._line.slots:
+            self._called = True
             self._threads += 1
             threading.Thread(target=self._work, name="taskstream-task", daemon=True).start()
 
     def _work(self) -> None:
-        while True:
-            attempt, context = self._next()
-            run_here(self._app, self._running, attempt, context)
-            with self._changed:
-                self._line.free(attempt.given.turn)
-
-    def _next(self) -> tuple[Attempt, Context]:
         with self._changed:
+            self._called = False
+        last = None
+        while True:
+            last, context = self._next(last)
+            run_here(self._app, self._running, last, context)
+
+    def _next(self, last: Attempt | None) -> tuple[Attempt, Context]:
+        """The next one to run here, once the last one has left its slot."""
+        with self._changed:
+            if last is not None:
+                self._line.free(last.given.turn)
             while (found := self._line.pop()) is None:
                 self._idle += 1
                 self._changed.wait()
                 self._idle -= 1
+                self._called = False
+            self._call()
             return found
 
 
