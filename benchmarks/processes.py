@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-STOP_PATIENCE = 20.0
+STOP_PATIENCE = 10.0
 """Seconds that a process has to end by itself."""
 
 
@@ -82,6 +82,7 @@ class Started:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         self.pid = self._process.pid
+        self._asked = False
 
     def check(self) -> None:
         """Raises ChildProcessError where it has ended; with the last of what it said."""
@@ -94,10 +95,16 @@ class Started:
         """The last lines of its output."""
         return " | ".join(self.log.read_text("utf-8", "replace").splitlines()[-5:])
 
-    def stop(self) -> None:
-        """Asks it to end, then ends it with all that it has started."""
+    def ask_to_end(self) -> None:
+        """Sends SIGTERM, and does not wait."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
+        self._asked = True
+
+    def stop(self) -> None:
+        """Asks it to end where nobody has, gives it time, then ends it with all that it has started."""
+        if not self._asked:
+            self.ask_to_end()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_PATIENCE)
         # The session is our own, so nothing of anybody else's is in it.

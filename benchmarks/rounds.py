@@ -79,6 +79,7 @@ def drain(stage: Stage, n: int, size: int = 0) -> dict[str, float]:
     moment the first body was seen.
     """
     stage.forget()
+    stage.ask("publish", n=1, size=size)  # opens what is opened once
     servers = stage.servers.cpu
     published = stage.ask("publish", n=n, size=size)
     publishing_servers = stage.servers.cpu - servers
@@ -88,8 +89,8 @@ def drain(stage: Stage, n: int, size: int = 0) -> dict[str, float]:
     cold = stage.tally.first - started
     workers, servers = stage.workers.cpu, stage.servers.cpu
     with _Watch(stage) as watch:
-        stage.await_runs(n)
-        ended = stage.settle(n)
+        stage.await_runs(n + 1)
+        ended = stage.settle(n + 1)
     seconds = max(ended, stage.tally.last) - stage.tally.first
     return {
         "publish_per_s": n / published["seconds"],
@@ -143,9 +144,10 @@ def _from_the_start(stage: Stage, plan: Plan) -> dict[str, float]:
 
 
 def _latency(stage: Stage, plan: Plan) -> dict[str, float]:
-    stage.ask(
-        "latency", rate=RATE, seconds=min(1.0, plan.latency)
-    )  # the first ones open connections
+    stage.forget()
+    warm_up = min(1.0, plan.latency)  # the first ones open connections
+    stage.ask("latency", rate=RATE, seconds=warm_up)
+    stage.await_runs(round(RATE * warm_up))
     stage.forget()
     results = stage.ask("latency", rate=RATE, seconds=plan.latency)["answer"]
     stage.await_runs(round(RATE * plan.latency))
@@ -197,7 +199,7 @@ def _sleepers(servers: Servers, folder: Path) -> dict[str, float]:
 def _bare(stage: Stage, plan: Plan) -> dict[str, float]:
     n = plan.tasks(stage.contender)
     size = stage.ask("record_bytes")["answer"]
-    raw = stage.ask("produce", n=n, size=size)
+    raw = stage.ask("produce", n=n, size=size)["answer"]
     stage.ask("publish", n=n)
     found = {
         "record_bytes": size,

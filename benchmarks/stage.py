@@ -120,6 +120,8 @@ class Stage:
     def stop(self) -> None:
         """Ends the workers."""
         for worker in self._workers:
+            worker.ask_to_end()
+        for worker in self._workers:
             worker.stop()
         self._workers = []
 
@@ -177,7 +179,7 @@ class _Side:
         folder = PEERS_FOLDER if contender.peer else SIDES
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
-                [python, str(folder / f"{contender.side}.py")], cwd=folder,
+                [python, "-m", "serving", contender.side], cwd=folder,
                 env={**os.environ, **environment}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=errors, text=True, bufsize=1,
             )  # fmt: skip

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from celery import Celery
-from serving import paced, serve, until
+from serving import paced, until
 from tally import tally
 
 VARIANT = os.environ["BENCH_VARIANT"]
@@ -156,7 +156,3 @@ class _CassandraResults:
     def close(self) -> None:
         self._session.execute(f"DROP KEYSPACE IF EXISTS {NAME}")
         self._cluster.shutdown()
-
-
-if __name__ == "__main__":
-    serve(Side)

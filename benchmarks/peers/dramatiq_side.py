@@ -12,7 +12,7 @@ import redis
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
-from serving import PATIENCE, paced, serve, until
+from serving import PATIENCE, paced, until
 from tally import tally
 
 NAME = os.environ["BENCH_NAME"]
@@ -71,7 +71,3 @@ class Side:
         """Removes the results; RabbitMQ's data go with it."""
         self._redis.flushdb()
         broker.close()
-
-
-if __name__ == "__main__":
-    serve(Side)

@@ -13,7 +13,7 @@ import uvloop
 from faststream import FastStream
 from faststream.kafka import KafkaBroker
 from kafka.admin import KafkaAdminClient, NewTopic
-from serving import in_flight, paced_async, serve
+from serving import in_flight, paced_async
 from tally import tally
 
 NAME = os.environ["BENCH_NAME"]
@@ -36,6 +36,9 @@ async def noop(body: dict[str, Any]) -> None:
 async def timed(body: dict[str, float]) -> None:
     """Notes how long it has waited."""
     tally().waited(body["published"])
+
+
+LOOP = uvloop.new_event_loop
 
 
 class Side:
@@ -87,7 +90,3 @@ class Side:
         admin = KafkaAdminClient(bootstrap_servers=KAFKA)
         admin.delete_topics(list(TOPICS.values()))
         admin.close()
-
-
-if __name__ == "__main__":
-    serve(Side, uvloop.new_event_loop)

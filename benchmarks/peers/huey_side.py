@@ -8,7 +8,7 @@ a waiting `get` hears of its result at once instead of asking for it.
 import os
 
 from huey import RedisHuey
-from serving import PATIENCE, paced, serve, until
+from serving import PATIENCE, paced, until
 from tally import tally
 
 huey = RedisHuey(
@@ -63,7 +63,3 @@ class Side:
     def close(self) -> None:
         """Removes the queue and the results."""
         huey.flush()
-
-
-if __name__ == "__main__":
-    serve(Side)

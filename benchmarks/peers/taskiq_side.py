@@ -9,12 +9,13 @@ Publishing keeps many calls of `kiq` under way, since each waits for its acknowl
 """
 
 import os
+import time
 from typing import Any
 
 import uvloop
 from kafka.admin import KafkaAdminClient, NewTopic
 from redis.asyncio import Redis
-from serving import PATIENCE, in_flight, paced_async, serve, until_async
+from serving import PATIENCE, in_flight, paced_async, until, until_async
 from tally import tally
 from taskiq.serializers import ORJSONSerializer
 from taskiq_aio_kafka import AioKafkaBroker
@@ -65,11 +66,25 @@ async def timed(published: float) -> float:
     return published
 
 
+LOOP = uvloop.new_event_loop
+
+
+def _create_topic() -> None:
+    """Before the broker does, which publishes at once, when a new topic has no leaders yet."""
+    admin = KafkaAdminClient(bootstrap_servers=KAFKA)
+    admin.create_topics([NewTopic(name=NAME, num_partitions=PARTITIONS, replication_factor=1)])
+    until(lambda: NAME in admin.list_topics(), "a topic of Taskiq")
+    time.sleep(1.0)
+    admin.close()
+
+
 class Side:
     """Publishes by `kiq`, and counts results in their Redis database."""
 
     def __init__(self) -> None:
         self._redis: Any = None
+        if VARIANT == "kafka":
+            _create_topic()
 
     async def _start(self) -> None:
         if self._redis is None:
@@ -115,7 +130,3 @@ class Side:
             admin = KafkaAdminClient(bootstrap_servers=KAFKA)
             admin.delete_topics([NAME])
             admin.close()
-
-
-if __name__ == "__main__":
-    serve(Side, uvloop.new_event_loop)

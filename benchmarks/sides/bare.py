@@ -20,7 +20,7 @@ import fastavro
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from ours import NAME, app, noop
 from ours import Side as Publishing
-from serving import PATIENCE, serve
+from serving import PATIENCE
 
 from taskstream.broker.topics import Topics, TopicSpec
 
@@ -59,8 +59,8 @@ class Side:
         """Taskstream's records, for the drains."""
         self._publishing.publish(n, size)
 
-    def produce(self, n: int, size: int) -> None:
-        """So many records of so many bytes, as fast as the client goes, all acknowledged."""
+    def produce(self, n: int, size: int) -> dict[str, float]:
+        """So many records of so many bytes, all acknowledged; seconds and CPU on an open connection."""
         producer = Producer(
             {
                 "bootstrap.servers": app.settings.bootstrap_servers,
@@ -73,12 +73,16 @@ class Side:
         )
         value, produce = os.urandom(size), producer.produce
         topic = f"{NAME}.raw"
+        produce(topic, value)
+        producer.flush(PATIENCE)
+        started, cpu = time.perf_counter(), time.process_time()
         for number in range(n):
             produce(topic, value)
             if number % 10_000 == 0:
                 producer.poll(0)
         if producer.flush(PATIENCE):
             raise TimeoutError("not all acknowledged")
+        return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
 
     def record_bytes(self) -> int:
         """How large one of taskstream's records is: key, value and headers."""
@@ -256,7 +260,3 @@ def _row(partition: tuple[int, int], task_id: str, value: bytes) -> list[bytes]:
         b"\0\0\x03\xe8", b"\0\0\0\1", b"succeeded", b"noop", b"tasks", b"normal", b"", b"bare-loop",
         now, now, now, b"", b"\1", value, b"", b"", b"", b"", TOPIC.encode(), b"\0\0\0\0",
     ]  # fmt: skip
-
-
-if __name__ == "__main__":
-    serve(Side)

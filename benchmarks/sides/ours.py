@@ -7,7 +7,7 @@ of the task topics, BENCH_TRACING the share of traces that is kept (empty: no tr
 import asyncio
 import os
 
-from serving import PATIENCE, in_flight, paced_async, serve, until
+from serving import PATIENCE, in_flight, paced_async, until
 from tally import tally
 
 from taskstream import App
@@ -140,7 +140,3 @@ def drop_keyspace() -> None:
     session.default_timeout = 60.0
     session.execute(f"DROP KEYSPACE IF EXISTS {NAME}")
     cluster.shutdown()
-
-
-if __name__ == "__main__":
-    serve(Side)

@@ -18,6 +18,7 @@ Standard library only: it runs in the peers' environment as well as in ours.
 """
 
 import asyncio
+import importlib
 import inspect
 import json
 import os
@@ -33,26 +34,25 @@ PATIENCE = 120.0
 """How long a side waits for what it was promised."""
 
 
-def serve(
-    make_side: Callable[[], Any], loop: Callable[[], asyncio.AbstractEventLoop] | None = None
-) -> None:
+def serve(module: str) -> None:
     """Makes the side, says `{"answer": "ready"}`, and serves standard input until it ends.
 
     Args:
-        make_side: the side's class.
-        loop: makes the event loop on which `async` methods run (uvloop's, say).
+        module: where the class `Side` is, and maybe `LOOP`, which makes the event loop (uvloop's, say). It
+            is imported by its name, as workers do, for peers that name tasks by their module.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what a library prints must not stand among the answers
-    with asyncio.Runner(loop_factory=loop) as runner:
-        try:
-            side = make_side()
+    try:
+        imported = importlib.import_module(module)
+        with asyncio.Runner(loop_factory=getattr(imported, "LOOP", None)) as runner:
+            side = imported.Side()
             print(json.dumps({"answer": "ready"}), file=answers)
             for line in sys.stdin:
                 print(json.dumps(_answer(side, json.loads(line), runner)), file=answers)
-        except Exception:
-            print(json.dumps({"error": traceback.format_exc()}), file=answers)
-            raise
+    except Exception:
+        print(json.dumps({"error": traceback.format_exc()}), file=answers)
+        raise
 
 
 def until(true: Callable[[], bool], what: str) -> None:
@@ -152,3 +152,7 @@ def _answer(side: Any, request: dict[str, Any], runner: asyncio.Runner) -> dict[
         "seconds": time.perf_counter() - started,
         "cpu": time.process_time() - cpu,
     }
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
