@@ -48,7 +48,6 @@ fmt: $(READY) ## Format the code and mend what the linter can mend
 bench: $(READY) $(BENCH_READY) $(PEERS_READY) ## Measure taskstream, the bare loop and the peers; ONLY=name, ARGS="--help"
 	$(BIN)/taskstream up
 	$(if $(ALONE),$(BIN)/python $(ALONE),$(BENCH) $(if $(ONLY),--only $(ONLY)) $(ARGS))
-	$(if $(ONLY)$(ARGS),,$(MAKE) bench-page)
 
 bench-short: $(READY) ## The same in a minute, with those peers that are installed
 	$(BIN)/taskstream up --only kafka,cassandra

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import growth, machine, rounds
+from benchmarks import growth, machine, pages, rounds
 from benchmarks.contenders import CONTENDERS, Contender, chosen, order
 from benchmarks.document import Document, empty, figures_of, problems, sealed
 from benchmarks.figures import changes
@@ -62,7 +62,8 @@ def run(
 ) -> None:
     """Measure taskstream, the bare loop and the peers in turn on the same servers.
 
-    A full run writes benchmarks/results/latest.json; `python -m benchmarks.pages` makes the page of it.
+    A run of everything writes benchmarks/results/latest.json and docs/benchmarks.md; any other one only
+    some.json (or short.json) beside it, which git ignores.
     """
     if listed:
         for one in CONTENDERS:
@@ -80,15 +81,16 @@ def run(
     # Whoever ends the bench ends what it has started, too.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     document = sealed(_measure_all(contenders, plan, with_growth=with_growth))
-    target = out or (
-        RESULTS / ("short.json" if short else "latest.json" if not only else "some.json")
-    )
+    whole = not (only or short or out or scale) and peers and with_growth
+    target = out or RESULTS / ("latest.json" if whole else "short.json" if short else "some.json")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     _show(document)
     if base is not None:
         _show_changes(document, base)
     told.print(f"wrote {target}")
+    if whole:
+        pages.main()
     if lacking := problems(document):
         told.print("[red]not whole:[/] " + "\n".join(lacking))
         sys.exit(1)

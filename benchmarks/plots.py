@@ -7,6 +7,7 @@ from benchmarks.contenders import OURS
 from benchmarks.document import Document, medians_of
 from benchmarks.figures import BY_NAME
 from benchmarks.growth import AXES
+from benchmarks.report import number
 
 BARS = {
     "throughput.svg": ("publish_per_s", "drain_per_s"),
@@ -16,6 +17,19 @@ BARS = {
 """By file, the measures that stand beside each other, a bar for each contender."""
 
 OURS_COLOR, OTHER_COLOR = "#0b6e8a", "#b9c4c9"
+
+
+def names(document: Document) -> list[str]:
+    """The files that a sealed document's plots have. Pure."""
+    medians = medians_of(document)
+    return [
+        *(
+            file
+            for file, measures in BARS.items()
+            if any(m in medians[name] for name in document["contenders"] for m in measures)
+        ),
+        *(["growth.svg"] if document["growth"] else []),
+    ]
 
 
 def draw(document: Document, folder: Path) -> list[str]:
@@ -31,14 +45,12 @@ def draw(document: Document, folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     medians = medians_of(document)
     titles = {name: one["title"] for name, one in document["contenders"].items()}
-    drawn = []
-    for file, measures in BARS.items():
-        if any(measure in medians[name] for name in titles for measure in measures):
-            _bars(folder / file, titles, medians, measures)
-            drawn.append(file)
-    if document["growth"]:
-        _lines(folder / "growth.svg", document, medians)
-        drawn.append("growth.svg")
+    drawn = names(document)
+    for file in drawn:
+        if file in BARS:
+            _bars(folder / file, titles, medians, BARS[file])
+        else:
+            _lines(folder / file, document, medians)
     return drawn
 
 
@@ -51,17 +63,18 @@ def _bars(
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        1, len(measures), figsize=(10, 0.5 + 0.3 * len(titles)), squeeze=False
+        1, len(measures), figsize=(12, 0.8 + 0.3 * len(titles)), squeeze=False
     )
     for place, measure in zip(axes[0], measures, strict=True):
         names = [name for name in titles if measure in medians[name]][::-1]
         values = [medians[name][measure] for name in names]
         colors = [OURS_COLOR if name == OURS.name else OTHER_COLOR for name in names]
         bars = place.barh([titles[name] for name in names], values, color=colors)
-        place.bar_label(bars, fmt="{:,.4g}", padding=3)
+        place.bar_label(bars, labels=[number(value) for value in values], padding=3)
         place.margins(x=0.2)
+        place.set_xticks([])
         place.set_title(f"{BY_NAME[measure].title} ({BY_NAME[measure].unit})")
-        place.spines[["top", "right"]].set_visible(False)
+        place.spines[["top", "right", "bottom"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})
     plt.close(figure)

@@ -89,7 +89,7 @@ def drain(stage: Stage, n: int, size: int = 0) -> dict[str, float]:
     cold = stage.tally.first - started
     workers, servers = stage.workers.cpu, stage.servers.cpu
     with _Watch(stage) as watch:
-        stage.await_runs(n + 1)
+        stage.await_runs(n + 1, look=0.01)
         ended = stage.settle(n + 1)
     seconds = max(ended, stage.tally.last) - stage.tally.first
     return {

@@ -22,8 +22,11 @@ HERE = Path(__file__).parent
 SIDES = HERE / "sides"
 PEERS_FOLDER = HERE / "peers"
 PEERS_PROGRAMS = PEERS_FOLDER / ".venv" / "bin"
-PATIENCE = 180.0
-"""Seconds that a side may take to answer, and workers to come to an end of their tasks."""
+PATIENCE = 60.0
+"""Seconds without a task run after which a drain has failed."""
+
+SIDE_PATIENCE = 600.0
+"""Seconds that a side may take to answer; a million publishes are one request."""
 
 
 class MissingPeer(Exception):
@@ -136,11 +139,17 @@ class Stage:
         return self._side.pid
 
     def await_runs(self, n: int, look: float = 0.002) -> None:
-        """Until so many task bodies have run since the tally was cleared. Raises Failed."""
-        give_up_at = time.monotonic() + PATIENCE
+        """Until so many task bodies have run since the tally was cleared, looking so often.
+
+        Raises:
+            Failed: a worker ended, or nothing ran for a minute.
+        """
+        before, give_up_at = -1, 0.0
         while (count := self.tally.count) < n:
-            if time.monotonic() > give_up_at:
-                raise Failed(f"{count} of {n} tasks ran in {PATIENCE:g} s")
+            if count > before:
+                before, give_up_at = count, time.monotonic() + PATIENCE
+            elif time.monotonic() > give_up_at:
+                raise Failed(f"{count} of {n} tasks ran, then none in {PATIENCE:g} s")
             for worker in self._workers:
                 try:
                     worker.check()
@@ -214,9 +223,9 @@ class _Side:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
+        ready, _, _ = select.select([self._process.stdout], [], [], SIDE_PATIENCE)
         if not ready:
-            raise Failed(f"{self._title}: its side gave no answer in {PATIENCE:g} s")
+            raise Failed(f"{self._title}: its side gave no answer in {SIDE_PATIENCE:g} s")
         line = self._process.stdout.readline()
         if not line:
             raise Failed(f"{self._title}: its side has ended: {self._said}")

@@ -135,6 +135,8 @@ class Side:
                 "linger.ms": 0,
             }
         )
+        producer.produce(f"{NAME}.raw", b"opens the connection")
+        producer.flush(PATIENCE)
         count = round(rate * seconds)
 
         def send() -> None:

@@ -1,6 +1,7 @@
 """The bench's document and its page: whole, sealed, and written from samples alone."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from benchmarks.contenders import CONTENDERS, chosen, order
 from benchmarks.document import NEEDED, empty, problems, sealed
 from benchmarks.figures import changes
 from benchmarks.growth import points
+from benchmarks.pages import DOCS, LATEST
+from benchmarks.plots import names
 from benchmarks.report import comparison, number, page
 
 ABOUT: dict[str, Any] = {
@@ -78,6 +81,16 @@ def test_the_page_tells_figures_targets_and_who_is_missing() -> None:
     assert "110 ±9%" in written
     assert "**missing**: not installed" in written
     assert "![throughput](benchmarks/throughput.svg)" in written
+
+
+def test_the_page_in_docs_is_that_of_the_newest_run() -> None:
+    """Written from its document by `make bench-page`, and not changed since."""
+    if not LATEST.exists():
+        pytest.skip("no full run is kept yet")
+    newest = json.loads(LATEST.read_text("utf-8"))
+    assert (DOCS / "benchmarks.md").read_text("utf-8") == page(newest, names(newest))
+    assert all((DOCS / "benchmarks" / plot).exists() for plot in names(newest))
+    assert problems(newest) == []
 
 
 def test_a_short_run_says_so() -> None:
