@@ -45,7 +45,7 @@ fmt: $(READY) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(READY) $(BENCH_READY) $(PEERS_READY) ## Measure taskstream, the bare loop and the peers; ONLY=name, ARGS="--help"
+bench: $(READY) $(if $(ALONE),,$(BENCH_READY) $(PEERS_READY)) ## Measure taskstream, the bare loop and the peers; ONLY=name, ARGS="--help"
 	$(BIN)/taskstream up
 	$(if $(ALONE),$(BIN)/python $(ALONE),$(BENCH) $(if $(ONLY),--only $(ONLY)) $(ARGS))
 

@@ -105,7 +105,7 @@ def _plan(plan: Plan, scale: float | None, repeats: int | None) -> Plan:
 
 
 def _measure_all(contenders: tuple[Contender, ...], plan: Plan, *, with_growth: bool) -> Document:
-    points = list(growth.points()) if with_growth else []
+    points = list(growth.points(plan.scale)) if with_growth else []
     about = {
         "taken": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": machine.commit(HERE),
@@ -124,7 +124,7 @@ def _measure_all(contenders: tuple[Contender, ...], plan: Plan, *, with_growth: 
                 for point in points[::-1] if repeat % 2 else points:
                     entry = document["growth"][point.name]
                     said = f"{repeat + 1}/{plan.repeats} {point.name}"
-                    _try(entry, said, partial(growth.measure, point, plan, servers, folder))
+                    _try(entry, said, partial(growth.measure, point, servers, folder))
             document["versions"] = {
                 "taskstream": machine.versions(),
                 "servers": servers.versions,

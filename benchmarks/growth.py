@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.contenders import OURS
-from benchmarks.rounds import Plan, drain
+from benchmarks.rounds import drain
 from benchmarks.servers import Servers
 from benchmarks.stage import Stage
 from benchmarks.targets import point
@@ -20,7 +20,7 @@ class Point:
 
     Args:
         axis: what varies.
-        value: what it is here, with its unit in the axis' title.
+        value: what it is here, in the unit of its axis.
         tasks: how many are published first.
         size: bytes of payload; 0 for none.
         environment: what the app is told.
@@ -50,30 +50,35 @@ AXES = {
 """What varies, in words."""
 
 
-def points() -> Iterator[Point]:
-    """All of them, axis by axis."""
-    for backlog in (1_000, 10_000, 100_000, 1_000_000):
-        yield Point(axis="backlog", value=backlog, tasks=backlog)
-    for partitions in (8, 16, 32, 64):
-        yield Point(
-            axis="partitions", value=partitions, environment={"BENCH_PARTITIONS": str(partitions)}
-        )
-    for children in (1, 2, 3, 4):
-        yield Point(axis="children", value=children, options=("--children", str(children)))
-    for size, tasks in ((100, TASKS), (1_000, TASKS), (10_000, 20_000), (100_000, 4_000)):
-        yield Point(axis="payload", value=size, size=size, tasks=tasks)
-    for percent, tasks in ((-1, TASKS), (0, TASKS), (1, TASKS), (100, TASKS)):
-        told = {} if percent < 0 else {"BENCH_TRACING": str(percent / 100)}
+def points(scale: float = 1.0) -> Iterator[Point]:
+    """All of them, axis by axis, with so many times their full number of tasks."""
+    for full in (1_000, 10_000, 100_000, 1_000_000):
+        yield Point(axis="backlog", value=_scaled(full, scale), tasks=_scaled(full, scale))
+    tasks = _scaled(TASKS, scale)
+    for count in (8, 16, 32, 64):
+        told = {"BENCH_PARTITIONS": str(count)}
+        yield Point(axis="partitions", value=count, tasks=tasks, environment=told)
+    for count in (1, 2, 3, 4):
+        options = ("--children", str(count))
+        yield Point(axis="children", value=count, tasks=tasks, options=options)
+    for size, full in ((100, TASKS), (1_000, TASKS), (10_000, 20_000), (100_000, 4_000)):
+        yield Point(axis="payload", value=size, size=size, tasks=_scaled(full, scale))
+    yield Point(axis="tracing", value=-1, tasks=tasks)
+    for percent in (0, 1, 100):
+        told = {"BENCH_TRACING": str(percent / 100)}
         yield Point(axis="tracing", value=percent, tasks=tasks, environment=told)
 
 
-def measure(one: Point, plan: Plan, servers: Servers, folder: Path) -> dict[str, float]:
+def measure(one: Point, servers: Servers, folder: Path) -> dict[str, float]:
     """The drain of one point, once. Raises as `rounds.measure` does."""
-    tasks = max(100, round(one.tasks * plan.scale))
-    if one.axis == "tracing" and one.value >= 0:
+    if "BENCH_TRACING" in one.environment:
         servers.require(["jaeger"])
     with Stage(OURS, servers, folder, environment=one.environment, options=one.options) as stage:
-        found = drain(stage, tasks, one.size)
+        found = drain(stage, one.tasks, one.size)
         stage.stop()
     found.pop("first_body_s")
     return found
+
+
+def _scaled(tasks: int, scale: float) -> int:
+    return max(100, round(tasks * scale))

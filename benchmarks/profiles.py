@@ -93,8 +93,8 @@ def page(stacks: dict[str, str], taken_at: str, tasks: int) -> str:
             f"{taken_at or 'unknown'}. The .txt files are collapsed stacks, one line a stack with its "
             "samples: open one at [speedscope](https://www.speedscope.app) (it stays in the browser), or "
             "make an SVG of it with any flame graph script. py-spy took "
-            f"{RATE} samples a second of the threads that were at work in Python or in a call from it; the "
-            "threads of librdkafka and of the driver's event loop outside Python are not seen. "
+            f"{RATE} samples a second, each of the thread that had the interpreter (GIL): so waiting does not "
+            "count, and neither does what C code does without it (librdkafka's threads, sockets, compression). "
             "*Itself* is the share of samples in which a function was at the top, *whole* that in which "
             "it was anywhere. It slows what it looks at: compare shares, not times."
         ),
@@ -132,7 +132,7 @@ class _Recording:
         program = Path(sys.executable).with_name("py-spy")
         command: Sequence[str] = [
             str(program), "record", "--pid", str(pid), "--format", "raw", "--function", "--rate", str(RATE),
-            "--output", str(self._file), "--full-filenames",
+            "--gil", "--output", str(self._file), "--full-filenames",
         ]  # fmt: skip
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None

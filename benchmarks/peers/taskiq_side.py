@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import uvloop
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.admin import KafkaAdminClient, NewTopic
 from redis.asyncio import Redis
 from serving import PATIENCE, in_flight, paced_async, until, until_async
@@ -38,8 +39,13 @@ def _broker() -> Any:
     kafka = AioKafkaBroker(
         KAFKA, kafka_topic=NewTopic(name=NAME, num_partitions=PARTITIONS, replication_factor=1)
     )
-    # Without a group every worker would get every task.
-    kafka.configure_consumer(group_id=NAME, auto_offset_reset="earliest")
+    # Without a group every worker would get every task; its own choice of an assignor, kafka-python's,
+    # does not work with aiokafka 0.14.
+    kafka.configure_consumer(
+        group_id=NAME,
+        auto_offset_reset="earliest",
+        partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+    )
     return kafka
 
 
