@@ -120,8 +120,8 @@ def _about(document: Document) -> list[str]:
         "",
         (
             "Tasks do nothing and return a number; results are kept, where a contender can. A drain is timed "
-            "from the first task's body until the last result is stored (taskstream: until the last offset "
-            "is committed, which comes after). Workers have two processes that run tasks. CPU of a drain is "
+            "from the moment when a tenth of the task bodies has run until the last result is stored "
+            "(taskstream: until the last offset is committed, which comes after). Workers have two processes that run tasks. CPU of a drain is "
             "that of all worker processes, and of the servers they use. Run it yourself: `make bench`."
         ),
         "",

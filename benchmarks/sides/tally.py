@@ -1,4 +1,4 @@
-"""What the tasks of a run leave behind: how many have run, from when to when, and how long they waited.
+"""What the tasks of a run leave behind: how many have run, since when, and how long they waited.
 
 Every contender's task body calls `ran()`, which costs some 0.2 µs, so that a drain is timed by the
 same clock for all, without asking any server while it goes on. The counts live in a file that all
@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 SLOTS = 4096
-FIELDS = 3
-"""Of a slot: tasks run, and the monotonic time in ns of the first and of the last of them."""
+FIELDS = 2
+"""Of a slot: tasks run, and the monotonic time in ns of the first of them."""
 
 PATH = "BENCH_TALLY"
 """The environment variable that names the file; the waits stand in the file beside it."""
@@ -49,10 +49,9 @@ class Tally:
             slot = self._mine.slot
         except AttributeError:
             slot = self._mine.slot = self._take()
-        numbers, now = self._numbers, time.monotonic_ns()
+        numbers = self._numbers
         if not numbers[slot]:
-            numbers[slot + 1] = now
-        numbers[slot + 2] = now
+            numbers[slot + 1] = time.monotonic_ns()
         numbers[slot] += 1
 
     def waited(self, published: float) -> None:
@@ -69,11 +68,6 @@ class Tally:
     def first(self) -> float:
         """When the first of them ran, seconds of the monotonic clock; 0 where none has."""
         return min((first for first in self._of_all(1) if first), default=0) / 1e9
-
-    @property
-    def last(self) -> float:
-        """When the last of them ran, likewise."""
-        return max(self._of_all(2), default=0) / 1e9
 
     def clear(self) -> None:
         """Forgets all; only while no task runs."""
