@@ -85,7 +85,8 @@ def run(
     target = out or RESULTS / ("latest.json" if whole else "short.json" if short else "some.json")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    _show(document)
+    if not short:
+        _show(document)
     if base is not None:
         _show_changes(document, base)
     told.print(f"wrote {target}")

@@ -113,7 +113,7 @@ CONTENDERS = (
     Contender(
         name="taskiq-kafka", title="Taskiq, Kafka, Redis", project="taskiq", side="taskiq_side",
         variant="kafka", workers=(_TASKIQ,), servers=("kafka", "redis"), tasks=8_000,
-        tuned=f"{_TASKIQ_TUNED}; 8 partitions",
+        tuned=f"{_TASKIQ_TUNED}; 8 partitions, acks=1 as by default",
     ),
     Contender(
         name="huey", title="Huey, Redis", project="huey", side="huey_side", variant="poll",
@@ -133,7 +133,7 @@ CONTENDERS = (
         side="faststream_side",
         workers=((f"{PEERS}/faststream", "run", "faststream_side:app", "--workers", "2"),),
         servers=("kafka",), results=False, tasks=20_000,
-        tuned="uvloop, two processes, 8 partitions, no log line a message, 100 publishes at a time",
+        tuned="uvloop, two processes, 8 partitions, acks=1 as by default, no log line a message, 100 publishes at a time",
     ),
 )  # fmt: skip
 """All contenders, in the order in which the first round takes them."""

@@ -42,10 +42,7 @@ def page(document: Document, plots: Sequence[str] = ()) -> str:
         "",
         *_about(document),
         *(line for plot in plots for line in (f"![{_alt(plot)}](benchmarks/{plot})", "")),
-        "## Targets",
-        "",
-        *_table(("what", "target", "measured", "reached"), _targets(document["targets"])),
-        "",
+        *_targets(document),
     ]
     contenders = document["contenders"]
     for title, measures in GROUPS.items():
@@ -128,11 +125,19 @@ def _about(document: Document) -> list[str]:
     ]
 
 
-def _targets(targets: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
-    for one in targets:
-        measured = "" if one["measured"] is None else f"{number(one['measured'])} {one['unit']}"
-        reached = {True: "yes", False: "**no**", None: "not measured"}[one["reached"]]
-        yield one["what"], one["target"], measured, reached
+def _targets(document: Document) -> list[str]:
+    if document["plan"]["short"]:
+        return ["## Targets", "", "A short run judges none.", ""]
+    rows = [
+        (
+            one["what"],
+            one["target"],
+            "" if one["measured"] is None else f"{number(one['measured'])} {one['unit']}",
+            {True: "yes", False: "**no**", None: "not measured"}[one["reached"]],
+        )
+        for one in document["targets"]
+    ]
+    return ["## Targets", "", *_table(("what", "target", "measured", "reached"), rows), ""]
 
 
 def _ratios(document: Document) -> list[str]:

@@ -191,6 +191,7 @@ class _Side:
                 [python, "-m", "serving", contender.side], cwd=folder,
                 env={**os.environ, **environment}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=errors, text=True, bufsize=1,
+                start_new_session=True,  # a Ctrl-C is for the bench, which lets it tidy up
             )  # fmt: skip
         self._answer()
 
