@@ -46,6 +46,9 @@ def run(
             "--growth/--no-growth", help="Cost as work grows; by default in full runs of all."
         ),
     ] = None,
+    axes: Annotated[
+        str, typer.Option(help=f"Grow along these alone: {', '.join(growth.AXES)}.")
+    ] = "",
     scale: Annotated[
         float | None, typer.Option(help="Multiplies every number of tasks.", min=0.001)
     ] = None,
@@ -70,7 +73,9 @@ def run(
             print(f"{one.name:22}{one.title}: {one.tuned}")
         return
     names = [name.strip() for name in only.split(",") if name.strip()]
-    with_growth = grow if grow is not None else "growth" in names or not (short or names)
+    with_growth = (
+        grow if grow is not None else bool(axes) or "growth" in names or not (short or names)
+    )
     names = [name for name in names if name != "growth"]
     try:
         contenders = () if only.strip() == "growth" else chosen(names, peers=peers)
@@ -80,8 +85,11 @@ def run(
     plan = _plan(SHORT if short else FULL, scale, repeats)
     # Whoever ends the bench ends what it has started, too.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
-    document = sealed(_measure_all(contenders, plan, with_growth=with_growth))
-    whole = not (only or short or out or scale) and peers and with_growth
+    points = list(growth.points(plan.scale)) if with_growth else []
+    if axes:
+        points = [one for one in points if one.axis in axes.split(",")]
+    document = sealed(_measure_all(contenders, points, plan))
+    whole = not (only or axes or short or out or scale) and peers and with_growth
     target = out or RESULTS / ("latest.json" if whole else "short.json" if short else "some.json")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -105,8 +113,9 @@ def _plan(plan: Plan, scale: float | None, repeats: int | None) -> Plan:
     )
 
 
-def _measure_all(contenders: tuple[Contender, ...], plan: Plan, *, with_growth: bool) -> Document:
-    points = list(growth.points(plan.scale)) if with_growth else []
+def _measure_all(
+    contenders: tuple[Contender, ...], points: list[growth.Point], plan: Plan
+) -> Document:
     about = {
         "taken": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": machine.commit(HERE),

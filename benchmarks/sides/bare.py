@@ -71,17 +71,25 @@ class Side:
                 "queue.buffering.max.messages": 1_000_000,
             }
         )
-        value, produce = os.urandom(size), producer.produce
-        topic = f"{NAME}.raw"
-        produce(topic, value)
+        # Different ones, so that compression does not make one of them all; their copies are far apart.
+        values = [os.urandom(size) for _ in range(1000)]
+        refused: list[Any] = []
+
+        def reported(error: Any, _message: Message) -> None:
+            # Without a report nobody knows whether a record was taken or given up.
+            if error is not None:
+                refused.append(error)
+
+        produce, topic = producer.produce, f"{NAME}.raw"
+        produce(topic, values[0])
         producer.flush(PATIENCE)
         started, cpu = time.perf_counter(), time.process_time()
         for number in range(n):
-            produce(topic, value)
-            if number % 10_000 == 0:
+            produce(topic, values[number % 1000], on_delivery=reported)
+            if number % 1000 == 0:
                 producer.poll(0)
-        if producer.flush(PATIENCE):
-            raise TimeoutError("not all acknowledged")
+        if producer.flush(PATIENCE) or refused:
+            raise TimeoutError(f"not all acknowledged; the first error: {refused[:1]}")
         return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
 
     def record_bytes(self) -> int:
@@ -109,6 +117,8 @@ class Side:
                 started, cpu = time.perf_counter(), time.process_time()
             groups: dict[tuple[int, int], list[list[bytes]]] = defaultdict(list)
             for record in records:
+                if record.error() is not None:
+                    raise RuntimeError(f"Kafka: {record.error()}")
                 positions[record.partition()] = record.offset() + 1
                 task_id, value = _decoded(record)
                 if results:
@@ -152,8 +162,10 @@ class Side:
         sender.start()
         while len(found["read"]) < count:
             record = consumer.poll(1.0)
-            if record is None or record.error():
+            if record is None:
                 continue
+            if record.error() is not None:
+                raise RuntimeError(f"Kafka: {record.error()}")
             (published,) = struct.unpack("<d", record.value())
             found["consumed"].append(time.time() - published)
             task_id = f"{time.time_ns() // 1_000_000:012x}{len(found['read']):08x}"

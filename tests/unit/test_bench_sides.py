@@ -1,11 +1,17 @@
 """What runs beside a contender: the tally that its tasks count in, and the methods of every side."""
 
 import ast
+import importlib
+import json
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
+import pytest
 from benchmarks.contenders import CONTENDERS
 from benchmarks.profiles import hottest, without_places
 from benchmarks.sides.tally import Tally, read_waits
@@ -86,3 +92,36 @@ def test_the_hottest_functions_are_those_found_at_the_top_most_often() -> None:
 def test_profiles_name_no_place_of_the_machine() -> None:
     """The longest prefix goes first."""
     assert without_places("f (/a/b/c.py);g (/a/d.py) 1", ["/a", "/a/b"]) == "f (c.py);g (d.py) 1"
+
+
+def test_a_steady_rate_is_kept_whatever_results_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each result is timed from before its publish, in the order of the publishes."""
+    monkeypatch.syspath_prepend(str(BENCH / "sides"))
+    serving = importlib.import_module("serving")
+    got: list[float] = []
+    found = serving.paced(1000.0, 0.02, lambda published: published, got.append)
+    assert len(found) == len(got) == 20
+    assert got == sorted(got)
+    assert min(found) >= 0
+
+
+def test_a_side_answers_line_by_line(tmp_path: Path) -> None:
+    """Ready, an answer with its seconds, or an error; it ends with its input."""
+    (tmp_path / "small.py").write_text(
+        "class Side:\n"
+        "    def double(self, n): print('noise'); return 2 * n\n"
+        "    async def later(self): return 'done'\n"
+        "    def fail(self): raise ValueError('no')\n"
+    )
+    asked = ['{"do": "double", "n": 4}', '{"do": "later"}', '{"do": "fail"}']
+    ended = subprocess.run(
+        [sys.executable, "-m", "serving", "small"],
+        input="\n".join(asked) + "\n", capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": f"{BENCH / 'sides'}{os.pathsep}{tmp_path}"},
+    )  # fmt: skip
+    ready, double, later, failed = (json.loads(line) for line in ended.stdout.splitlines())
+    assert ready == {"answer": "ready"}
+    assert double["answer"] == 8
+    assert double["seconds"] >= 0
+    assert later["answer"] == "done"
+    assert "ValueError: no" in failed["error"]
