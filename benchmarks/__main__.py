@@ -172,7 +172,8 @@ def _show(document: Document) -> None:
         if one["measured"] is not None:
             reached = "[green]yes[/]" if one["reached"] else "[red]no[/]"
             table.add_row(one["what"], one["target"], number(one["measured"]), reached)
-    Console().print(table)
+    if table.row_count:
+        Console().print(table)
 
 
 def _show_changes(document: Document, base: Document) -> None:
