@@ -97,7 +97,7 @@ CONTENDERS = (
         name="celery-kafka", title="Celery, Kafka, Cassandra", project="celery-kafka",
         side="celery_side", variant="kafka", workers=_SOLO, servers=("kafka", "cassandra"),
         tasks=1_500,
-        tuned=f"{_CELERY_TUNED}; solo, for prefork pools can't share its consumer; 8 partitions, poll of 50 ms",
+        tuned=f"{_CELERY_TUNED}; solo, for prefork pools can't share its consumer; 8 partitions, poll of 0.5 s",
     ),
     Contender(
         name="dramatiq", title="Dramatiq, RabbitMQ, Redis", project="dramatiq",

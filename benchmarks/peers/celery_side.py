@@ -48,8 +48,8 @@ if VARIANT == "kafka":
         broker_transport_options={
             "num_partitions": PARTITIONS,
             "allow_create_topics": True,
-            # Waiting in `poll` for up to 5 s, its default, would hold up everything else it does.
-            "wait_time_seconds": 0.05,
+            # Up to 5 s in `poll`, its default, hold up all else; it is also how long a connection may take.
+            "wait_time_seconds": 0.5,
             # A flush follows each message, so nothing is gained by waiting for more.
             "kafka_producer_config": {"linger.ms": 0},
         },
