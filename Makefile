@@ -5,6 +5,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.bench-ready
+PEERS := benchmarks/peers
+PEERS_READY := $(PEERS)/.venv/.ready
+BENCH = PYTHONPATH=$(CURDIR) $(BIN)/python -m benchmarks
+# Some questions have a script of their own: `make bench ONLY=priorities`.
+ALONE = $(if $(ONLY),$(wildcard benchmarks/alone/$(ONLY).py))
 
 # The packages are folders at the top of the checkout: the working directory must never be an
 # import path, or `import producer` would work here and nowhere else.
@@ -14,10 +20,10 @@ export PYTHONSAFEPATH := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long check fmt bench faults up down docs constraints wheel-test setup clean
+.PHONY: help demo test long check fmt bench bench-short bench-page bench-profile bench-peers bench-constraints faults up down docs constraints wheel-test setup clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## The main job from publish to trace, in one process without servers
 	$(BIN)/taskstream demo
@@ -33,7 +39,7 @@ long: $(READY) ## Start the servers and run the tests that take minutes; ARGS="-
 check: $(READY) ## Lint, formatting, types, direction of imports, links
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy src tests
+	$(BIN)/mypy src tests benchmarks/__main__.py benchmarks/pages.py benchmarks/profiles.py
 	$(BIN)/lint-imports
 	@broken="$$(find -L src/taskstream -maxdepth 1 -type l)"; \
 		test -z "$$broken" || { echo "broken links: $$broken" >&2; exit 1; }
@@ -42,10 +48,29 @@ fmt: $(READY) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(READY) ## Run each script in benchmarks/ on the local servers; ONLY=name runs one
+bench: $(READY) $(if $(ALONE),,$(BENCH_READY) $(PEERS_READY)) ## Measure taskstream, the bare loop and the peers; ONLY=name, ARGS="--help"
 	$(BIN)/taskstream up
-	@for script in benchmarks/$(or $(ONLY),*).py; do \
-		echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	$(if $(ALONE),$(BIN)/python $(ALONE),$(BENCH) $(if $(ONLY),--only $(ONLY)) $(ARGS))
+
+bench-short: $(READY) ## The same in a minute, with those peers that are installed
+	$(BIN)/taskstream up --only kafka,cassandra
+	$(BENCH) --short $(ARGS)
+
+bench-page: $(READY) $(BENCH_READY) ## Write docs/benchmarks.md and its plots from the newest run's JSON
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m benchmarks.pages
+
+bench-profile: $(READY) $(BENCH_READY) ## Record where publisher, parent and child of a drain spend their time
+	$(BIN)/taskstream up --only kafka,cassandra
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m benchmarks.profiles $(ARGS)
+
+bench-peers: $(PEERS_READY) ## Install the peers in an environment of their own, and the servers they need
+
+bench-constraints: ## Resolve the peers anew and pin them in benchmarks/peers/constraints.txt
+	rm -rf build/peers
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/python -m pip install --quiet --requirement $(PEERS)/requirements.txt
+	echo '# Exact versions of the peers. Written by `make bench-constraints`.' > $(PEERS)/constraints.txt
+	build/peers/bin/python -m pip freeze >> $(PEERS)/constraints.txt
 
 faults: $(READY) ## Every fault in full length, then every mutation; writes docs/reliability.md; ARGS="--help"
 	$(BIN)/taskstream up --only kafka,cassandra
@@ -63,8 +88,8 @@ docs: $(READY) ## Write the generated pages of docs/; with CI set, only check th
 constraints: ## Resolve .[dev] anew in an empty environment and pin it in constraints.txt
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install --quiet --editable '.[dev]'
-	echo '# Exact versions of all that .[dev] installs. Written by `make constraints`.' > constraints.txt
+	build/constraints/bin/python -m pip install --quiet --editable '.[dev,bench]'
+	echo '# Exact versions of all that .[dev,bench] installs. Written by `make constraints`.' > constraints.txt
 	build/constraints/bin/python -m pip freeze --exclude-editable >> constraints.txt
 
 wheel-test: $(READY) ## Build sdist and wheel, and try the wheel in an empty environment
@@ -73,9 +98,21 @@ wheel-test: $(READY) ## Build sdist and wheel, and try the wheel in an empty env
 setup: $(READY) ## Only create the virtual environment and install into it
 
 clean: ## Remove the virtual environment, caches and builds (not the servers: `make down`)
-	rm -rf $(VENV) build dist src/*.egg-info .coverage
+	rm -rf $(VENV) $(PEERS)/.venv build dist src/*.egg-info .coverage
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A peer that can't be had is reported as missing by the bench, so neither step may fail the build.
+$(PEERS_READY): $(PEERS)/requirements.txt $(PEERS)/constraints.txt
+	@$(PEERS)/servers.sh || echo "no redis-server or rabbitmq-server: contenders will be missing" >&2
+	$(PYTHON) -m venv $(PEERS)/.venv
+	$(PEERS)/.venv/bin/python -m pip install --quiet --constraint $(PEERS)/constraints.txt \
+		--requirement $(PEERS)/requirements.txt && touch $@ || \
+		echo "the peers could not be installed: they will be missing" >&2
+
+$(BENCH_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@touch $@
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
