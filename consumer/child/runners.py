@@ -241,8 +241,8 @@ class ThreadRunner:
     """Runs functions in threads, started as they are needed.
 
     One thread is called at a time, and calls the next one if there is still work when it comes. So short
-    functions stay with the few threads that are at it, where a crowd would fight for the interpreter
-    (it took twice the time), and as soon as one of them waits the next one is on its way.
+    functions stay with the few threads that are at it, where a crowd would fight for the interpreter,
+    and as soon as one of them waits the next one is on its way.
 
     Args:
         app: for its hooks.
