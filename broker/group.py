@@ -311,6 +311,20 @@ class GroupConsumer:
         """
         return dict(self._watermarks)
 
+    def ask_ends(self) -> dict[Place, int]:
+        """The ends of all partitions of ours, from the brokers; belongs to the thread that takes.
+
+        Raises:
+            BrokerError: they don't answer within seconds.
+        """
+        try:
+            return {
+                place: self._consumer.get_watermark_offsets(one, timeout=_COUNT_TIMEOUT)[1]
+                for place, one in zip(self._owned, _partitions(self._owned), strict=True)
+            }
+        except KafkaException as error:
+            raise broker_error(error, f"asking for the ends of group {self.group}") from error
+
     def close(self, timeout: float) -> bool:
         """Leaves the group; tells the listener nothing more, so drain and commit before.
 

@@ -9,6 +9,7 @@ Everything that happens is told to the loop as an event; only a revocation waits
 answer, and the other intakes go on meanwhile.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,14 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class EndsTold:
+    """The brokers have said where our partitions end."""
+
+    intake: "Intake"
+    ends: Mapping[Place, int]
+
+
+@dataclass(frozen=True, slots=True)
 class IntakeFailed:
     """The consumer reports trouble; after a fatal one the intake has ended."""
 
@@ -92,7 +101,15 @@ class IntakeFailed:
     fatal: bool
 
 
-Event = Arrived | PartitionsAssigned | PartitionsRevoked | PartitionsLost | Committed | IntakeFailed
+Event = (
+    Arrived
+    | PartitionsAssigned
+    | PartitionsRevoked
+    | PartitionsLost
+    | Committed
+    | EndsTold
+    | IntakeFailed
+)
 
 
 class Intake:
@@ -139,6 +156,7 @@ class Intake:
         self._bytes = 0
         self._full: frozenset[Place] = frozenset()
         self._stopping = False
+        self._ends_wanted = False
         self._closed = threading.Event()
         self._revocation: PartitionsRevoked | None = None
         self._consumer = GroupConsumer(
@@ -181,6 +199,10 @@ class Intake:
     def ends(self) -> dict[Place, int]:
         """The end of each partition of ours, as of its last fetch."""
         return {place: high for place, (_, high) in self._consumer.watermarks().items()}
+
+    def ask_ends(self) -> None:
+        """Asks the brokers where our partitions end; the answer comes as `EndsTold`."""
+        self._ends_wanted = True
 
     def stop_taking(self) -> None:
         """Takes no more records, but goes on polling."""
@@ -267,6 +289,11 @@ class Intake:
                 self._records += len(records)
                 self._bytes += sum(record.size_bytes for record in records)
             self._tell(Arrived(self, records))
+        elif self._ends_wanted:
+            with contextlib.suppress(BrokerError):  # asked again in the next turn
+                ends = self._consumer.ask_ends()
+                self._ends_wanted = False
+                self._tell(EndsTold(self, ends))
 
     def _wait_for_room(self) -> bool:
         with self._condition:

@@ -17,7 +17,7 @@ import operator
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from taskstream.broker.group import Assigned
 from taskstream.broker.records import Record
@@ -28,6 +28,7 @@ from taskstream.consumer.parent.holders import HoldersHeard
 from taskstream.consumer.parent.intake import (
     Arrived,
     Committed,
+    EndsTold,
     Intake,
     IntakeFailed,
     PartitionsAssigned,
@@ -135,6 +136,8 @@ class Parent:
         self._alarms_at = 0.0
         self._beat_at = 0.0
         self._joined_at: float | None = None
+        self._ends: dict[str, Mapping[Place, int]] | None = None
+        """What the brokers say of our partitions' ends, by lane, once it seems that all is done."""
         self._stops = 0
         self._draining = False
         self._drain_until = 0.0
@@ -300,7 +303,25 @@ class Parent:
         return not any(self._children.held()) and (self._work is None or self._work.settling.idle)
 
     def _empty(self) -> bool:
-        """Whether every record of our partitions is finished."""
+        """Whether every record of our partitions is finished.
+
+        By what the last fetches said of their ends first; then the brokers are asked, for a partition that
+        was paused, or is about to be read on, may have grown since.
+        """
+        if not self._seems_empty():
+            self._ends = None
+        elif self._ends is None:
+            self._ends = {}
+            for intake in self._work.intakes if self._work else ():
+                intake.ask_ends()
+        elif self._work is not None and len(self._ends) == len(self._work.intakes):
+            ends = {place: end for told in self._ends.values() for place, end in told.items()}
+            if self._all_finished(ends):
+                return True
+            self._ends = None
+        return False
+
+    def _seems_empty(self) -> bool:
         if self._work is None or self._joined_at is None:
             return False
         partitions = self._ownership.items()
@@ -310,13 +331,15 @@ class Parent:
         if waited < (EMPTY_AFTER if everyone else UNASSIGNED_AFTER):
             return False
         ends = {place: end for intake in self._work.intakes for place, end in intake.ends().items()}
-        finished = all(
+        # What goes on over a rebalance would be killed, and run again by who waits for it.
+        return self._all_finished(ends) and all(entry.abandoned for entry in self._work.owed())
+
+    def _all_finished(self, ends: Mapping[Place, int]) -> bool:
+        return all(
             partition.tracker.pending == 0
             and partition.tracker.position >= max(partition.end, ends.get(place, 0))
-            for place, partition in partitions
+            for place, partition in self._ownership.items()
         )
-        # What goes on over a rebalance would be killed, and run again by who waits for it.
-        return finished and all(entry.abandoned for entry in self._work.owed())
 
     # Children
 
@@ -487,6 +510,9 @@ class Parent:
             case Committed(_, error, offsets):
                 for entry in self._ownership.committed(error, offsets):
                     work.dispatch.queue(entry)
+            case EndsTold(intake, ends):
+                if self._ends is not None:
+                    self._ends[intake.lane] = ends
             case PartitionsAssigned(intake, partitions):
                 self._ownership.assign(intake, partitions)
                 self._own(work, intake, partitions)

@@ -43,6 +43,7 @@ records = st.builds(
     value=st.none() | st.binary(),
     headers=headers,
     timestamp=st.floats(0, 4e9),
+    size_bytes=st.integers(0, 2**40),
 )
 tasks = st.builds(
     Given,
