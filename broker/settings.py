@@ -118,6 +118,9 @@ def consumer_options(
         # Small prefetch: what waits here can't be chosen by priority any more.
         "queued.min.messages": 1000,
         "queued.max.messages.kbytes": 4096,
+        # One fetch brings so much of each partition, compressed, whatever the two above say: at the
+        # default of 1 MiB some 80,000 small records, and 50 MiB of memory.
+        "max.partition.fetch.bytes": 64 * 1024,
         # After a full prefetch queue the default would look again only a second later.
         "fetch.queue.backoff.ms": 10,
         "fetch.wait.max.ms": round(fetch_wait * 1000),
