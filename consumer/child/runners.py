@@ -281,9 +281,15 @@ class ThreadRunner:
             self._called = True
             self._changed.notify()
         elif self._threads < self._line.slots:
-            self._called = True
-            self._threads += 1
-            threading.Thread(target=self._work, name="taskstream-task", daemon=True).start()
+            thread = threading.Thread(target=self._work, name="taskstream-task", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the machine has no more of them: those that there are come to it
+                if not self._threads:
+                    raise
+            else:
+                self._called = True
+                self._threads += 1
 
     def _work(self) -> None:
         with self._changed:
