@@ -6,6 +6,7 @@ watermark, what a plain commit() does, tasks that ran at the kill never end.
 
 from collections import Counter
 
+import psutil
 from tests.support.eventually import eventually
 from tests.support.stage import Stage
 
@@ -18,7 +19,9 @@ def test_a_killed_worker_loses_nothing(stage: Stage) -> None:
     handles += stage.task("fails_twice").publish_many({"n": n} for n in range(50))
     first = stage.worker()
     eventually(lambda: len(stage.journal) > 500, timeout=30)
+    children = [psutil.Process(pid) for pid in first.children]
     first.kill()
+    psutil.wait_procs(children, timeout=10.0)  # they notice, and may begin some tasks until then
     at_the_kill = Counter(run.id for run in stage.journal if run.task == "add")
 
     stage.worker()
