@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from inspect import isasyncgenfunction, isgeneratorfunction
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from taskstream.app.blocking import refuse_on_loop
@@ -318,23 +317,13 @@ class App:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close_async()
 
     def _connect(self) -> Steps[None]:

@@ -67,6 +67,11 @@ class Settings:
         return self.bootstrap_servers == EMBEDDED
 
     @property
+    def keeps_results(self) -> bool:
+        """Whether a result store is configured: Cassandra, or the embedded mode's own."""
+        return bool(self.cassandra_hosts) or self.embedded
+
+    @property
     def alarming_age(self) -> float:
         """How many seconds a task may wait before that is an alarm: half of what Kafka keeps it for."""
         return self.retention / 2

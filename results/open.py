@@ -18,16 +18,16 @@ def open_store(settings: Settings) -> ResultStore | None:
         ConfigError: `cassandra_hosts` can't be read, or the driver can't work here.
         StoreError: the SQLite file can't be opened.
     """
+    if not settings.keeps_results:
+        return None
     if settings.cassandra_hosts:
         from taskstream.results.cassandra import CassandraStore  # noqa: PLC0415 - loads the driver
 
         return CassandraStore(settings)
-    if settings.embedded:
-        from taskstream.results.sqlite import SqliteStore  # noqa: PLC0415 - rarely needed
+    from taskstream.results.sqlite import SqliteStore  # noqa: PLC0415 - rarely needed
 
-        store = SqliteStore(
-            Path(directory(settings)) / "results.sqlite", result_ttl=settings.result_ttl
-        )
-        store.create()
-        return store
-    return None
+    store = SqliteStore(
+        Path(directory(settings)) / "results.sqlite", result_ttl=settings.result_ttl
+    )
+    store.create()
+    return store

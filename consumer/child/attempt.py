@@ -9,7 +9,6 @@ but `decode`, through the schema store, and only for a schema not met before; th
 judges by are read before, for many attempts at once.
 """
 
-import asyncio
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -62,7 +61,6 @@ class Attempt:
         span: its trace span.
         write_span: the span of its row's write.
         refusals: how often the store refused its row.
-        running_in: the asyncio task of a coroutine.
     """
 
     given: Given
@@ -83,7 +81,6 @@ class Attempt:
     span: ProcessSpan | None = None
     write_span: StoreSpan | None = None
     refusals: int = 0
-    running_in: "asyncio.Task[None] | None" = None
 
 
 def open_(given: Given) -> Attempt:

@@ -88,7 +88,7 @@ def _load(options: argparse.Namespace) -> App:
     _refuse_unserved(app)
     settings = app.settings
     settings.require_broker()
-    if not settings.cassandra_hosts and not settings.embedded:
+    if not settings.keeps_results:
         raise ConfigError(
             "a worker keeps results, and no store is configured: set cassandra_hosts "
             "(TASKSTREAM_CASSANDRA_HOSTS), or start local servers with `taskstream up`"

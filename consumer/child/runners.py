@@ -30,8 +30,6 @@ from taskstream.core.clock import Clock
 from taskstream.core.faultpoints import BEFORE_RUN, fault_point
 from taskstream.observability import logs
 
-_NO_HOOKS = contextlib.nullcontext()
-
 Ended = Callable[[Attempt, Any, BaseException | None], None]
 """Takes an attempt with what it returned or raised; from any thread."""
 
@@ -185,18 +183,17 @@ class AsyncRunner:
         for attempt, context in attempts:
             self._line.push((attempt, context), attempt.given.turn)
         while (following := self._line.pop()) is not None:
-            following[0].running_in = self._loop.create_task(self._run(*following))
+            self._loop.create_task(self._run(*following))
 
     async def _run(self, attempt: Attempt, context: Context) -> None:
         value: Any = None
         error: BaseException | None = None
         # Only now: a task that is cancelled before its first step would end without a word.
-        self._tasks[attempt.given.number] = attempt.running_in
+        self._tasks[attempt.given.number] = asyncio.current_task()
         try:
             self._running.begin(attempt)
             _surround(attempt, context)
-            hooks = self._app.arounds
-            with Observed(hooks, context) if hooks else _NO_HOOKS:
+            with Observed(self._app.arounds, context):
                 value = await _called(attempt)
         # Whatever a task raises is its outcome. SystemExit too: let through, it would end the loop.
         except BaseException as raised:  # noqa: BLE001
