@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from taskstream.admin import audit
 from taskstream.core.errors import (
     ConfigError,
     ResultTimeout,
@@ -133,6 +134,8 @@ def cancel(app: "App", task_id: str, *, reason: str = "") -> Cancellation:
     if before.final:
         return Cancellation(task_id, requested=False, state=before)
     then = app.handle(task_id).cancel(reason)
+    if not then.final:
+        audit.record(app, "cancel", task_id, reason=reason)
     # The handle has not looked whether it runs; the state has.
     return Cancellation(task_id, requested=not then.final, state=then if then.final else before)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from taskstream.admin import audit
 from taskstream.app.outcomes import HEARTBEAT_COUNTS
 from taskstream.broker.records import Record
 from taskstream.broker.tail import read_to_end
@@ -138,11 +139,15 @@ def scale(
         )
     concerned = _concerned(app, worker, clock)
     orders = app.orders()
-    orders.give([orders.order(SCALE, worker or EVERYBODY, number=float(children), reason=reason)])
+    target = worker or EVERYBODY
+    orders.give([orders.order(SCALE, target, number=float(children), reason=reason)])
+    audit.record(app, "scale", target, reason=reason, details={"children": str(children)})
     return concerned
 
 
-def unscale(app: "App", *, worker: str | None = None, clock: Clock = SYSTEM_CLOCK) -> list[Worker]:
+def unscale(
+    app: "App", *, worker: str | None = None, reason: str = "", clock: Clock = SYSTEM_CLOCK
+) -> list[Worker]:
     """Takes the order to that worker, or to all, back: what it was started with counts again.
 
     Otherwise as `scale`.
@@ -150,6 +155,7 @@ def unscale(app: "App", *, worker: str | None = None, clock: Clock = SYSTEM_CLOC
     concerned = _concerned(app, worker, clock)
     names = [worker] if worker is not None else [EVERYBODY, *(one.worker for one in concerned)]
     app.orders().take_back(Order(verb=SCALE, target=name, at=0, who="").key for name in names)
+    audit.record(app, "unscale", worker or EVERYBODY, reason=reason)
     return concerned
 
 

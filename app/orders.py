@@ -1,13 +1,17 @@
-"""Orders to workers and schedulers, written to the control topic: in force once Kafka has them."""
+"""What people order and do, written to Kafka: in force, or on record, once Kafka has it.
+
+Orders to workers and schedulers go to the control topic, actions to the events topic.
+"""
 
 import getpass
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
 
+from taskstream.core.audit import Action
 from taskstream.core.clock import Clock
 from taskstream.core.control import Order
 from taskstream.core.errors import BrokerError
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Orders:
-    """Writes orders. Any thread may call any method.
+    """Writes orders and actions. Any thread may call any method.
 
     Args:
         settings: where Kafka is.
@@ -53,6 +57,37 @@ class Orders:
             reason=reason,
         )
 
+    def action(
+        self,
+        verb: str,
+        target: str,
+        *,
+        reason: str = "",
+        count: int | None = None,
+        details: Mapping[str, str] | None = None,
+    ) -> Action:
+        """What whoever runs this process does now, for the audit log."""
+        return Action(
+            verb=verb,
+            target=target,
+            at=self._clock.now(),
+            who=_who(),
+            reason=reason,
+            count=count,
+            details=details or {},
+        )
+
+    def record(self, action: Action) -> None:
+        """Writes an action to the events topic; back when Kafka has acknowledged it.
+
+        Raises:
+            BrokerError: Kafka refused, or did not acknowledge in `publish_timeout`.
+        """
+        from taskstream.schemas.audit import encode_action  # noqa: PLC0415 - loads the Avro library
+
+        value = encode_action(self._records, action)
+        self._write(self._names.events, [(action.target.encode(), value)])
+
     def give(self, orders: Iterable[Order]) -> None:
         """Writes orders; back when Kafka has acknowledged them all.
 
@@ -61,24 +96,25 @@ class Orders:
         """
         from taskstream.schemas.control import encode_order  # noqa: PLC0415 - loads the Avro library
 
-        self._write((order.key, encode_order(self._records, order)) for order in orders)
+        self._write(
+            self._names.control,
+            ((order.key, encode_order(self._records, order)) for order in orders),
+        )
 
     def take_back(self, keys: Iterable[bytes]) -> None:
         """Writes tombstones for orders of these keys; otherwise as `give`."""
-        self._write((key, None) for key in keys)
+        self._write(self._names.control, ((key, None) for key in keys))
 
     def close(self) -> None:
         """Lets the connection go; safe to call again."""
         self._sender.close(0.0)
 
-    def _write(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+    def _write(self, topic: str, records: Iterable[tuple[bytes, bytes | None]]) -> None:
         outcomes: list[Future[None]] = []
         for key, value in records:
             outcome: Future[None] = Future()
             outcomes.append(outcome)
-            self._sender.send(
-                self._names.control, value, key=key, headers=[], on_done=partial(_settle, outcome)
-            )
+            self._sender.send(topic, value, key=key, headers=[], on_done=partial(_settle, outcome))
         for outcome in outcomes:
             outcome.result()  # the sender reports on each, in `publish_timeout` at most
 

@@ -74,7 +74,7 @@ def scale(
     usage = "taskstream workers scale APP N|--reset [--worker NAME] [--reason TEXT] [--json]"
     if reset:
         path, _ = with_app(words, least=0, most=0, usage=usage)
-        concerned = unscale(open_app(path), worker=worker)
+        concerned = unscale(open_app(path), worker=worker, reason=reason)
     else:
         path, (number,) = with_app(words, least=1, most=1, usage=usage)
         if not number.isdecimal():
