@@ -73,6 +73,11 @@ class Options:
         if self.id is not None:
             _check_id(self.id)
 
+    @property
+    def differs(self) -> bool:
+        """Whether one publish with these differs from the next one in more than arguments, id and time."""
+        return any(one is not None for one in (self.id, self.delay, self.at, self.expires))
+
     def due(self, now: float) -> float | None:
         """When the task may run, seconds since 1970; None means at once.
 

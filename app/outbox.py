@@ -6,24 +6,25 @@ finds its schema; and of many publishes together, all are checked before the fir
 Pure steps (see `app.steps`): what may block is a `Call`, a `Send` or an `Arrive`.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from taskstream.app.connections import Connections, Lifeline
-from taskstream.app.current import running
+from taskstream.app.current import Context, running
 from taskstream.app.definition import key_text
 from taskstream.app.handle import Handle
 from taskstream.app.hooks import BeforePublish
-from taskstream.app.options import Options
+from taskstream.app.options import PLAIN, Options
 from taskstream.app.outcomes import Outcomes
 from taskstream.app.publishing import Target
 from taskstream.app.queues import Queues
 from taskstream.app.steps import Arrive, Call, Pause, Send, SendMany, Steps
 from taskstream.app.task import StoredTask
 from taskstream.core.clock import Clock
-from taskstream.core.envelope import TRACE_HEADERS, Envelope, Header, Place
+from taskstream.core.envelope import TRACE_HEADERS, Envelope, Header, Place, Stamp
 from taskstream.core.errors import BadArguments, BrokerError, PublishError, TooLarge, UnknownTask
 from taskstream.core.ids import new_id
 from taskstream.producer.routing import PublishRequest
@@ -46,11 +47,35 @@ class Ready:
         publisher: takes its records.
         frame: what stands before the body of its arguments.
         reply_to: where its final states are to be sent.
+        plain: what its publishes without options have in common, outside of tasks.
     """
 
     publisher: "Publisher"
     frame: bytes
     reply_to: Place
+    plain: "Mould"
+
+
+class Mould(NamedTuple):
+    """What publishes of one task have in common, where only arguments, id and time differ.
+
+    Args:
+        topic: where they go.
+        stamp: their envelopes and headers.
+    """
+
+    topic: str
+    stamp: Stamp
+
+    def request(self, draft: "Draft") -> PublishRequest:
+        """The record-to-be of one of them."""
+        value, key, task_id, now = draft
+        envelope, headers = self.stamp.envelope(task_id, now), self.stamp.headers(task_id, now)
+        return PublishRequest(self.topic, value, envelope, key, headers)
+
+
+Draft = tuple[bytes, str | None, str, float]
+"""What is a publish's own: value, key, id, and its time. A bare tuple, which the garbage collector lets be."""
 
 
 class Outbox:
@@ -104,7 +129,11 @@ class Outbox:
     ) -> Steps[Handle[R]]:
         """Publishes one task without waiting for Kafka's answer."""
         ready = yield from self._prepared(target)
-        request = self._pack(target, options, ready, args, kwargs)
+        draft = self._draft(target, options, ready, args, kwargs)
+        if options is PLAIN and running() is None and not self._hooks:
+            request = ready.plain.request(draft)
+        else:
+            request = self._request(target, options, ready, draft)
         return (yield from self._send(target, ready, request))
 
     def publish_many(
@@ -114,14 +143,18 @@ class Outbox:
         if options.id is not None:
             raise BadArguments(f"task {target.name}: options(id=...) names one task, not many")
         ready = yield from self._prepared(target)
-        requests = []
+        mould = self._mould(target, options, ready)
+        packed: deque[Draft | PublishRequest] = deque()
         for kwargs in arguments:
-            requests.append(self._pack(target, options, ready, (), kwargs))
-            if len(requests) % TURN == 0:
+            draft = self._draft(target, options, ready, (), kwargs)
+            # A draft is all that is kept of one for now, and nothing of it once it is sent: of so many at
+            # once, each object more is visited by the garbage collector again and again.
+            packed.append(draft if mould else self._request(target, options, ready, draft))
+            if len(packed) % TURN == 0:
                 yield Pause()
         handles: list[Handle[R]] = []
-        for start in range(0, len(requests), TURN):
-            some = requests[start : start + TURN]
+        while packed:
+            some = [_finish(packed.popleft(), mould) for _ in range(min(TURN, len(packed)))]
             deliveries = yield SendMany(ready.publisher, some)
             handles += map(partial(self._handle, target), some, deliveries)
             yield Pause()
@@ -136,7 +169,7 @@ class Outbox:
             ready = {}
             self._ready = (connections, ready)
         if target not in ready:
-            ready[target] = yield Call(lambda: _prepare(target, connections))
+            ready[target] = yield Call(lambda: self._open(target, connections))
         return ready[target]
 
     def stored_task(self, name: str, options: Options) -> StoredTask:
@@ -168,16 +201,29 @@ class Outbox:
                 f"task {target.name}: nothing was sent, Kafka can't be asked: {error}"
             ) from error
 
-    def _pack(
+    def _open(self, target: Target[..., Any], connections: Connections) -> Ready:
+        frame = connections.schemas.put(target.arguments_schema)
+        reply_to = connections.replies.place
+        plain = self._envelope(target, PLAIN, reply_to, None, 0.0)
+        topic = self._topic(target, PLAIN)
+        return Ready(connections.publisher, frame, reply_to, Mould(topic, Stamp(plain)))
+
+    def _mould(self, target: Target[..., Any], options: Options, ready: Ready) -> Mould | None:
+        """What many publishes here and now have in common; None where it is less than a mould is for."""
+        if self._hooks or options.differs:
+            return None
+        common = self._envelope(target, options, ready.reply_to, running(), 0.0)
+        return Mould(self._topic(target, options), Stamp(common))
+
+    def _draft(
         self,
         target: Target[..., Any],
         options: Options,
         ready: Ready,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-    ) -> PublishRequest:
-        """The record-to-be of one publish. Raises BadArguments and TooLarge."""
-        now = self._clock.now()
+    ) -> "Draft":
+        """What is a publish's own. Raises BadArguments and TooLarge."""
         value = ready.frame + target.encode(args, kwargs)
         limit_bytes = ready.publisher.limit_bytes
         if len(value) > limit_bytes:
@@ -185,27 +231,42 @@ class Outbox:
                 f"task {target.name}: {len(value):,} bytes of arguments, and a record may have "
                 f"{limit_bytes:,}: store large data elsewhere and publish where it is"
             )
-        publisher_task = running()
-        priority = options.priority or target.priority
-        envelope = Envelope(
+        key = _key(target, options, args, kwargs)
+        return value, key, options.id or new_id(), self._clock.now()
+
+    def _request(
+        self, target: Target[..., Any], options: Options, ready: Ready, draft: "Draft"
+    ) -> PublishRequest:
+        """The record-to-be of a publish that no mould fits. Raises BadArguments and what hooks raise."""
+        value, key, task_id, now = draft
+        envelope = self._envelope(target, options, ready.reply_to, running(), now)
+        envelope = envelope._replace(id=task_id, lookup=options.id is not None)
+        if self._hooks:
+            envelope = envelope._replace(others=self._hooked(envelope))
+        return PublishRequest(self._topic(target, options), value, envelope, key)
+
+    def _envelope(
+        self,
+        target: Target[..., Any],
+        options: Options,
+        reply_to: Place,
+        publisher_task: Context | None,
+        now: float,
+    ) -> Envelope:
+        return Envelope(
             task=target.name,
-            id=options.id or new_id(),
-            priority=priority,
+            priority=options.priority or target.priority,
             due=options.due(now),
             expires=options.expiry(now),
             published=now,
-            lookup=options.id is not None,
-            reply_to=ready.reply_to,
+            reply_to=reply_to,
             parent=None if publisher_task is None else publisher_task.id,
             root=None if publisher_task is None else publisher_task.root,
         )
-        if self._hooks:
-            envelope = envelope._replace(others=self._hooked(envelope))
-        return PublishRequest(
-            topic=self._lifeline.names.tasks(options.queue or target.queue, priority),
-            value=value,
-            envelope=envelope,
-            key=_key(target, options, args, kwargs),
+
+    def _topic(self, target: Target[..., Any], options: Options) -> str:
+        return self._lifeline.names.tasks(
+            options.queue or target.queue, options.priority or target.priority
         )
 
     def _hooked(self, envelope: Envelope) -> tuple[Header, ...]:
@@ -243,6 +304,8 @@ class Outbox:
     def _settle(self, target: Target[..., R], handles: Sequence[Handle[R]]) -> Steps[None]:
         failures: list[PublishError] = []
         for handle in handles:
+            if handle.delivery.arrived:
+                continue
             try:
                 yield Arrive(handle.delivery)
             except PublishError as error:
@@ -254,9 +317,11 @@ class Outbox:
             ) from failures[0]
 
 
-def _prepare(target: Target[..., Any], connections: Connections) -> Ready:
-    frame = connections.schemas.put(target.arguments_schema)
-    return Ready(connections.publisher, frame, connections.replies.place)
+def _finish(packed: Draft | PublishRequest, mould: Mould | None) -> PublishRequest:
+    if isinstance(packed, PublishRequest):
+        return packed
+    assert mould is not None
+    return mould.request(packed)
 
 
 def _key(

@@ -126,6 +126,8 @@ def _measure_all(
     with tempfile.TemporaryDirectory(prefix="taskstream-bench-") as temporary:
         folder = Path(temporary)
         with Servers(folder) as servers:
+            if not plan.short:
+                rounds.warm_up(plan, servers, folder)
             for repeat in range(plan.repeats):
                 for one in order(contenders, repeat):
                     entry = document["contenders"][one.name]

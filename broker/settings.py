@@ -19,11 +19,12 @@ RECORD_LIMIT_BYTES = 1_000_000
 HANDOFF_ROOM_BYTES = 2 * HEADER_ROOM_BYTES
 """How much more than a task topic the delay and dead topics allow, for the headers of hand-offs."""
 
-FETCH_WAIT = 0.1
+FETCH_WAIT = 0.25
 """Seconds that a broker holds back the answer to a member that it has nothing new for.
 
-A new record ends that wait; a partition that is resumed sits it out, so it was measured to come back after
-64 ms (212 ms with the client's own 0.5). Each answer costs the member some 80 µs, for as long as it lives.
+A new record ends that wait; a partition that is resumed sits it out, and comes back after half of it or so
+(measured: 64 ms with 0.1, 212 ms with the client's own 0.5). Each answer costs the member some 80 µs, for
+as long as it lives: with 0.1 an idle worker takes 1.1 % of a core, with this 0.9 %.
 """
 
 _CLASSIC_ONLY = frozenset(

@@ -142,6 +142,46 @@ def write(envelope: Envelope) -> list[Header]:
     return headers
 
 
+class Stamp:
+    """Envelopes of many tasks that differ in their id and the time of their publish alone.
+
+    Makes each with its headers, which are those of `write`, in a fraction of the time.
+
+    Args:
+        common: what they have in common; its `id` and `published` don't matter.
+    """
+
+    __slots__ = ("_between", "_fields", "_rest", "_task")
+
+    def __init__(self, common: Envelope) -> None:
+        self._fields = tuple(common)
+        headers = write(common._replace(id="-", published=0.0))
+        names = [name for name, _ in headers]
+        published = names.index("ts-published")
+        self._task = headers[0]
+        self._between = headers[2:published]
+        self._rest = headers[published + 1 :]
+
+    def envelope(self, task_id: str, published: float) -> Envelope:
+        """The envelope of one."""
+        fields = self._fields
+        between, rest = fields[2:_PUBLISHED], fields[_PUBLISHED + 1 :]
+        return Envelope._make((fields[0], task_id, *between, published, *rest))
+
+    def headers(self, task_id: str, published: float) -> list[Header]:
+        """The headers of one, in the order of `write`."""
+        return [
+            self._task,
+            ("ts-id", task_id.encode()),
+            *self._between,
+            ("ts-published", _encode_time(published)),
+            *self._rest,
+        ]
+
+
+_PUBLISHED = Envelope._fields.index("published")
+
+
 def read(headers: Iterable[Header]) -> Envelope:
     """The envelope in a record's headers.
 

@@ -9,21 +9,37 @@ import hashlib
 import os
 import re
 import time
+from collections import deque
 
 _PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _has_shape = re.compile(_PATTERN).fullmatch
 _bytes_have_shape = re.compile(_PATTERN.encode()).fullmatch
 
 
+_TAIL_BYTES = 10
+_TAILS = 400
+
+# Random bytes for the next ids. Each look at the system's source gives the interpreter away to other threads:
+# 8 of the 27 microseconds of a publish. Taking one out is atomic, so no two threads get the same.
+_tails: deque[bytes] = deque()
+os.register_at_fork(after_in_child=_tails.clear)
+
+
 def new_id() -> str:
     """A new UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits."""
-    return _format(time.time_ns() // 1_000_000, os.urandom(10))
+    try:
+        tail = _tails.popleft()
+    except IndexError:
+        random = os.urandom(_TAIL_BYTES * _TAILS)
+        tail, *rest = (random[at : at + _TAIL_BYTES] for at in range(0, len(random), _TAIL_BYTES))
+        _tails.extend(rest)
+    return _format(time.time_ns() // 1_000_000, tail)
 
 
 def derived_id(seconds: float, *facts: str | int) -> str:
     """The id that follows from a time (seconds since 1970) and the facts that make it unique."""
     text = "\x1f".join(str(fact) for fact in facts)
-    return _format(int(seconds * 1000), hashlib.sha256(text.encode()).digest()[:10])
+    return _format(int(seconds * 1000), hashlib.sha256(text.encode()).digest()[:_TAIL_BYTES])
 
 
 def is_uuid7(task_id: str | bytes) -> bool:

@@ -27,15 +27,35 @@ class Delivery:
         PublishError: Kafka refused it.
     """
 
-    __slots__ = ("_ack", "_error", "_future", "_lock", "_span", "request")
+    __slots__ = (
+        "_ack",
+        "_error",
+        "_future",
+        "_lock",
+        "_size_bytes",
+        "_span",
+        "_task",
+        "_topic",
+        "id",
+    )
 
     def __init__(self, request: PublishRequest, span: PublishSpan, lock: Lock) -> None:
-        self.request = request
+        # Not the request itself: of a hundred thousand at once, each object that stays is one more for
+        # the garbage collector to visit, again and again.
+        self.id = request.envelope.id
+        self._task = request.envelope.task
+        self._topic = request.topic
+        self._size_bytes = len(request.value)
         self._span = span
         self._lock = lock  # one for all deliveries of a publisher: taken only to begin waiting
         self._ack: Ack | None = None
         self._error: PublishError | None = None
         self._future: Future[Ack] | None = None
+
+    @property
+    def arrived(self) -> bool:
+        """Whether Kafka has it."""
+        return self._ack is not None
 
     def done(self) -> bool:
         """Whether the outcome is known."""
@@ -53,7 +73,7 @@ class Delivery:
             return self.future.result(timeout)
         except TimeoutError as error:
             raise PublishTimeout(
-                f"{_name(self.request)} was not acknowledged in {timeout:g} s; it may still arrive: "
+                f"{self._name} was not acknowledged in {timeout:g} s; it may still arrive: "
                 "publishing again with the same id is safe"
             ) from error
 
@@ -84,7 +104,7 @@ class Delivery:
             self._span.acknowledged(*ack)
             self._ack = ack
         elif error is not None:
-            self._error = publish_error(self.request, error)
+            self._error = self.failure(error)
             self._span.failed(self._error)
         if self._future is not None:
             self._resolve(self._future)
@@ -98,10 +118,29 @@ class Delivery:
         except InvalidStateError:
             pass  # the other thread was faster, with the same outcome
 
+    def failure(self, error: BrokerError) -> PublishError:
+        """What its publisher is told where Kafka did not accept it."""
+        return publish_error(self._name, self._topic, self._size_bytes, error)
 
-def publish_error(request: PublishRequest, error: BrokerError) -> PublishError:
-    """What the publisher of a task is told where its record was not accepted."""
-    name = _name(request)
+    @property
+    def _name(self) -> str:
+        return name_of(self._task, self.id)
+
+
+def name_of(task: str, task_id: str) -> str:
+    """How errors call a task."""
+    return f"task {task} ({task_id})"
+
+
+def publish_error(name: str, topic: str, size_bytes: int, error: BrokerError) -> PublishError:
+    """What the publisher of a task is told where its record was not accepted.
+
+    Args:
+        name: of the task, by `name_of`.
+        topic: where it was to go.
+        size_bytes: of its arguments.
+        error: why.
+    """
     failure: PublishError
     if isinstance(error, TimedOut):
         failure = PublishTimeout(
@@ -109,9 +148,8 @@ def publish_error(request: PublishRequest, error: BrokerError) -> PublishError:
             f"same id is safe ({error})"
         )
     elif isinstance(error, RecordTooLarge):
-        size_bytes = len(request.value)
         failure = TooLarge(
-            f"{name} has {size_bytes:,} bytes of arguments, too large for topic {request.topic}: "
+            f"{name} has {size_bytes:,} bytes of arguments, too large for topic {topic}: "
             f"store large data elsewhere and publish where it is ({error})"
         )
     elif isinstance(error, QueueFull):
@@ -120,7 +158,3 @@ def publish_error(request: PublishRequest, error: BrokerError) -> PublishError:
         failure = PublishError(f"{name} was not accepted: {error}")
     failure.__cause__ = error
     return failure
-
-
-def _name(request: PublishRequest) -> str:
-    return f"task {request.envelope.task} ({request.envelope.id})"

@@ -14,7 +14,7 @@ from taskstream.core.errors import BrokerError
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability.tracing import publish_span
-from taskstream.producer.delivery import Delivery, publish_error
+from taskstream.producer.delivery import Delivery, name_of, publish_error
 from taskstream.producer.routing import PublishRequest, route
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Publisher:
 
     def _pack(self, request: PublishRequest) -> "_Parcel":
         """The record as it will be sent, its span started."""
-        topic, envelope = request.topic, request.envelope
+        topic, envelope, headers = request.topic, request.envelope, request.headers
         if envelope.due is not None:
             try:
                 routed = route(
@@ -131,17 +131,17 @@ class Publisher:
                     partitions=self._sender().partitions,
                 )
             except BrokerError as error:
-                raise publish_error(request, error) from error
-            topic, envelope = routed.topic, routed.envelope
+                name = name_of(envelope.task, envelope.id)
+                raise publish_error(name, request.topic, len(request.value), error) from error
+            topic, envelope, headers = routed.topic, routed.envelope, None
         span = publish_span(topic, task=envelope.task, task_id=envelope.id, key=request.key)
-        if envelope.trace:
-            envelope = envelope._replace(trace=())
-        headers = write(envelope)
+        if headers is None:
+            headers = write(envelope._replace(trace=()) if envelope.trace else envelope)
         headers += span.headers
-        return _Parcel(topic, headers, Delivery(request, span, self._lock))
+        return _Parcel(topic, request, headers, Delivery(request, span, self._lock))
 
     def _send(self, parcel: "_Parcel", timeout: float | None) -> None:
-        request = parcel.delivery.request
+        request = parcel.request
         self._sender().send(
             parcel.topic,
             request.value,
@@ -153,7 +153,7 @@ class Publisher:
 
     def _failed(self, parcel: "_Parcel", error: BrokerError) -> Exception:
         parcel.delivery.settle(None, error)
-        return publish_error(parcel.delivery.request, error)
+        return parcel.delivery.failure(error)
 
     def _needs_no_answer(self, request: PublishRequest) -> bool:
         sender, due = self._sender(), request.envelope.due
@@ -162,5 +162,6 @@ class Publisher:
 
 class _Parcel(NamedTuple):
     topic: str
+    request: PublishRequest
     headers: list[Header]
     delivery: Delivery

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from taskstream.core.envelope import Envelope, Place
+from taskstream.core.envelope import Envelope, Header, Place
 from taskstream.core.errors import PublishError
 from taskstream.core.names import Names
 from taskstream.core.tiers import DAY, LONGEST_DELAY, tier_for
@@ -23,12 +23,14 @@ class PublishRequest(NamedTuple):
         value: its arguments, framed Avro.
         envelope: its metadata; `due` in the future makes it wait in a delay topic first.
         key: its ordering key; tasks without one are spread by their id.
+        headers: those of the envelope, where the caller has written them already.
     """
 
     topic: str
     value: bytes
     envelope: Envelope
     key: str | None = None
+    headers: list[Header] | None = None
 
     @property
     def key_bytes(self) -> bytes:

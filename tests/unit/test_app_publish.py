@@ -288,6 +288,33 @@ def test_many_are_published_in_order(app: App) -> None:
     assert all(handle.delivery.done() for handle in handles)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"delay": 60}, {"expires": 60, "priority": "low"}, {"priority": "high", "key": "k"}],
+)
+@pytest.mark.parametrize("hooked", [False, True])
+def test_many_are_what_each_would_be_alone(app: App, options: dict[str, Any], hooked: bool) -> None:
+    """With options or without, with hooks or without: the same record but for its id and its time."""
+    if hooked:
+        app.before_publish(lambda _envelope: {"tenant": "t-1"})
+    task = app.task(charge).options(**options)
+    one = task.publish("o-1", cents=1)
+    (other,) = task.publish_many([{"order_id": "o-1", "cents": 1}])
+    topic = (
+        "delay.30s"
+        if "delay" in options
+        else f"{options.get('queue', 'tasks')}.{options.get('priority', 'normal')}"
+    )
+    found = {dict(record.headers)["ts-id"]: record for record in records(app, topic)}
+    alone, among = (found[handle.id.encode()] for handle in (one, other))
+    assert alone.value == among.value
+    moving = {"ts-id", "ts-published", "ts-due", "ts-expires", "ts-home"}
+    assert [header for header in alone.headers if header[0] not in moving] == [
+        header for header in among.headers if header[0] not in moving
+    ]
+    assert [name for name, _ in alone.headers] == [name for name, _ in among.headers]
+
+
 def test_of_many_none_is_sent_if_one_is_wrong(app: App) -> None:
     """All are checked before the first is sent."""
     with pytest.raises(BadArguments, match="cents"):

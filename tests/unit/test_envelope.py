@@ -9,6 +9,7 @@ from taskstream.core.envelope import (
     Envelope,
     Header,
     Place,
+    Stamp,
     bury,
     identity_of,
     name_task,
@@ -59,6 +60,17 @@ def test_what_is_written_is_read(envelope: Envelope) -> None:
         before, after = getattr(envelope, name), getattr(back, name)
         assert (before is None and after is None) or abs(before - after) < 1e-6
     assert write(back) == write(envelope)
+
+
+@given(envelopes, words, times)
+def test_a_stamp_makes_what_is_written_one_by_one(
+    envelope: Envelope, task_id: str, published: float
+) -> None:
+    """Envelopes that differ in id and time alone, and their headers in the very same order."""
+    one = envelope._replace(id=task_id, published=published)
+    stamp = Stamp(envelope)
+    assert stamp.envelope(task_id, published) == one
+    assert stamp.headers(task_id, published) == write(one)
 
 
 @given(envelopes)
