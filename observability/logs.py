@@ -11,8 +11,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TextIO
 
@@ -26,16 +25,6 @@ bound: ContextVar[Mapping[str, object]] = ContextVar("taskstream_bound", default
 def add(**values: object) -> None:
     """Adds values to every record written from here on, while this context's variables last."""
     bound.set({**bound.get(), **values})
-
-
-@contextmanager
-def bind(**values: object) -> Iterator[None]:
-    """Adds values to every record written inside; of the same name the inner one wins."""
-    token = bound.set({**bound.get(), **values})
-    try:
-        yield
-    finally:
-        bound.reset(token)
 
 
 def logger(name: str) -> "Logger":

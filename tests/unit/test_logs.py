@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry import trace
 
 from taskstream.core.errors import ConfigError
-from taskstream.observability.logs import ContextFilter, bind, bound, configure, logger
+from taskstream.observability.logs import ContextFilter, add, bound, configure, logger
 
 SPAN = trace.NonRecordingSpan(
     trace.SpanContext(int("ab" * 16, 16), int("cd" * 8, 16), is_remote=True)
@@ -80,8 +81,13 @@ def test_no_value_can_forge_a_line(as_json: bool, text: str, value: str) -> None
 def test_records_carry_their_task_and_their_trace() -> None:
     """What a user's code logs inside an attempt can be found by the task's id and by the trace."""
     stream = configured(json=True)
-    with trace.use_span(SPAN), bind(task="charge", task_id="o-17", attempt=2):
+
+    def attempt() -> None:
+        add(task="charge", task_id="o-17", attempt=2)
         logging.getLogger("shop").info("charged %s cents", 1200)
+
+    with trace.use_span(SPAN):
+        copy_context().run(attempt)
     logging.getLogger("shop").info("outside")
     inside, outside = documents(stream)
     assert inside["event"] == "charged 1200 cents"
@@ -90,12 +96,15 @@ def test_records_carry_their_task_and_their_trace() -> None:
     assert set(outside) == {"time", "level", "logger", "event"}
 
 
-def test_bound_values_nest_and_end() -> None:
-    """The inner value wins inside, the outer one is back afterwards."""
-    with bind(task="outer", worker="w1"):
-        with bind(task="inner"):
-            assert dict(bound.get()) == {"task": "inner", "worker": "w1"}
-        assert dict(bound.get()) == {"task": "outer", "worker": "w1"}
+def test_added_values_last_as_long_as_their_context() -> None:
+    """A later value of the same name wins, and outside of the context nothing is left of either."""
+
+    def attempt() -> dict[str, object]:
+        add(task="outer", worker="w1")
+        add(task="inner")
+        return dict(bound.get())
+
+    assert copy_context().run(attempt) == {"task": "inner", "worker": "w1"}
     assert dict(bound.get()) == {}
 
 
@@ -107,9 +116,14 @@ def test_a_user_s_own_handler_can_name_the_ids() -> None:
     handler.addFilter(ContextFilter())
     log = logging.getLogger("shop.own")
     log.addHandler(handler)
+
+    def attempt() -> None:
+        add(task="charge", task_id="o-17")
+        logger("shop.own").error("declined", cents=1200)
+
     try:
-        with trace.use_span(SPAN), bind(task="charge", task_id="o-17"):
-            logger("shop.own").error("declined", cents=1200)
+        with trace.use_span(SPAN):
+            copy_context().run(attempt)
         logger("shop.own").error("later")
     finally:
         log.removeHandler(handler)
