@@ -43,6 +43,7 @@ class SettingArguments(TypedDict, total=False):
     unknown_grace: float
     dead_limit: int
     dead_share: float
+    events: bool
     stuck_after: float
     embedded_directory: str
     kafka: Mapping[str, Any]

@@ -104,11 +104,13 @@ class Verdicts:
     Args:
         tasks: one for each task.
         replies: what those who wait for them are told.
+        events: what the events topic is told, before their offsets count as finished.
         write_seconds: how long their rows took to be stored: how far ahead the child must be fed.
     """
 
     tasks: list[Judged]
     replies: list[Reply]
+    events: list[bytes]
     write_seconds: float
 
 
@@ -262,7 +264,7 @@ def pack_given(tasks: list[Given]) -> bytes:
 def pack_verdicts(verdicts: Verdicts) -> bytes:
     """A frame that hands verdicts to the parent."""
     rows = [(judged.number, _plain(judged.verdict), *judged[2:]) for judged in verdicts.tasks]
-    return _pack(("judged", rows, verdicts.replies, verdicts.write_seconds))
+    return _pack(("judged", rows, verdicts.replies, verdicts.events, verdicts.write_seconds))
 
 
 def pack_hello(hello: Hello) -> bytes:
@@ -357,10 +359,11 @@ def _read_given(frame: Any) -> list[Given]:
 
 
 def _read_judged(frame: Any) -> Verdicts:
-    _, tasks, replies, write_seconds = frame
+    _, tasks, replies, events, write_seconds = frame
     return Verdicts(
         [Judged(number, _verdict(verdict), *rest) for number, verdict, *rest in tasks],
         [Reply(Place._make(place), value) for place, value in replies],
+        list(events),
         write_seconds,
     )
 

@@ -27,6 +27,9 @@ AFTER_RUN: Final = "child.after-run"
 AFTER_WRITE: Final = "child.after-write"
 """Its row is stored; the parent doesn't know yet."""
 
+BEFORE_EVENTS: Final = "parent.before-events"
+"""The parent knows; the events topic has not been told."""
+
 BEFORE_HANDOFF: Final = "parent.before-handoff"
 """The parent knows, and has not produced the retry or dead letter."""
 
@@ -49,6 +52,7 @@ POINTS: Final = (
     BEFORE_RUN,
     AFTER_RUN,
     AFTER_WRITE,
+    BEFORE_EVENTS,
     BEFORE_HANDOFF,
     AFTER_HANDOFF,
     BEFORE_COMMIT,

@@ -36,6 +36,8 @@ class Settings:
             before a worker halts it (see docs/workers.md); 0 is no limit.
         dead_share: which share of a priority's tasks may die for ever: each success makes up for
             `dead_share / (1 - dead_share)` deaths.
+        events: whether workers tell the events topic of every attempt, for `taskstream events`, the audit log,
+            and a result store that can be rebuilt; costs some 5 µs a task.
         stuck_after: how long a part of a worker may make no step before /live fails.
         embedded_directory: where the embedded mode keeps its address and results.
         kafka: options passed untouched to every Kafka client (librdkafka's names).
@@ -56,6 +58,7 @@ class Settings:
     unknown_grace: float = 600.0
     dead_limit: int = 100
     dead_share: float = 0.5
+    events: bool = True
     stuck_after: float = 60.0
     embedded_directory: str = ""
     kafka: Mapping[str, Any] = field(default_factory=dict)
@@ -125,6 +128,8 @@ _TYPES = {name: hint for name, hint in get_type_hints(Settings).items() if name 
 
 def _convert(name: str, value: Any, source: str) -> Any:
     wanted = _TYPES[name]
+    if wanted is bool:
+        return _yes_or_no(name, value, source)
     if wanted not in (str, int, float):
         if isinstance(value, Mapping):
             return dict(value)
@@ -138,3 +143,13 @@ def _convert(name: str, value: Any, source: str) -> Any:
     except (TypeError, ValueError) as error:
         kind = {int: "a whole number", float: "a number"}[wanted]
         raise ConfigError(f"setting {name} in {source} must be {kind}, not {value!r}") from error
+
+
+_YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _yes_or_no(name: str, value: Any, source: str) -> bool:
+    meant = _YES_OR_NO.get(str(value).lower())
+    if meant is None:
+        raise ConfigError(f"setting {name} in {source} must be true or false, not {value!r}")
+    return meant

@@ -4,7 +4,7 @@ Tasks that are recorded together were mostly published together, by one process,
 them at one partition.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from taskstream.consumer.child.attempt import Attempt
 from taskstream.consumer.pipe import Reply
@@ -13,7 +13,7 @@ from taskstream.results.row import Row
 from taskstream.schemas.records import Records
 
 RECORD_BYTES = 256 * 1024
-"""What the replies of one record weigh at most, unless a single one weighs more."""
+"""What the rows that one record tells of weigh at most, unless a single one weighs more."""
 
 
 def replies(recorded: Iterable[tuple[Attempt, Row]], records: Records) -> list[Reply]:
@@ -30,11 +30,12 @@ def replies(recorded: Iterable[tuple[Attempt, Row]], records: Records) -> list[R
     return [
         Reply(place, records.encode("replies", _fields(part)))
         for place, rows in waiting.items()
-        for part in _parts(rows)
+        for part in parts(rows)
     ]
 
 
-def _parts(rows: list[Row]) -> Iterable[list[Row]]:
+def parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows, some for each record."""
     part: list[Row] = []
     size_bytes = 0
     for row in rows:

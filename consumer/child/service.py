@@ -19,6 +19,7 @@ from taskstream.consumer.child import attempt as steps
 from taskstream.consumer.child import obituaries
 from taskstream.consumer.child.answers import replies
 from taskstream.consumer.child.attempt import Attempt
+from taskstream.consumer.child.history import events
 from taskstream.consumer.child.line import Line
 from taskstream.consumer.child.link import Link
 from taskstream.consumer.child.obituaries import Obituaries
@@ -90,6 +91,7 @@ class Service:
         self._begun = begun
         self._clock = clock
         self._grace = app.settings.unknown_grace
+        self._tells = app.settings.events
         self._system = "cassandra" if app.settings.cassandra_hosts else "sqlite"
         self._writers = Writers(app.schema_store())
         self._records = Records()
@@ -400,7 +402,9 @@ class Service:
         try:
             judged = [_judged(attempt) for attempt, _ in recorded]
             told = replies(recorded, self._records)
-            self._link.send(pack_verdicts(Verdicts(judged, told, self._write_seconds(recorded))))
+            history = events([row for _, row in recorded], self._records) if self._tells else []
+            seconds = self._write_seconds(recorded)
+            self._link.send(pack_verdicts(Verdicts(judged, told, history, seconds)))
         except Exception:  # noqa: BLE001 - see below
             # In silence this child would be fed for ever. Its end is heard, and what it held is
             # looked up by another one.

@@ -35,6 +35,7 @@ from taskstream.consumer.parent.intake import (
     PartitionsLost,
     PartitionsRevoked,
 )
+from taskstream.consumer.parent.journal import Written
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.options import ParentOptions
 from taskstream.consumer.parent.ownership import Ownership
@@ -255,7 +256,7 @@ class Parent:
             self._react(work, self._mailbox.popleft())
         work.dispatch.wake_due()
         work.dispatch.free_held(work.holders.holds)
-        work.settling.hand_off_again(now)
+        work.settling.try_again(now)
         # Before anything starts: after a halt this is where it shows that nothing may.
         self._beat(work, now)
         if not self._stops and work.orders.caught_up:
@@ -410,6 +411,7 @@ class Parent:
         child.let_go([judged.number for _, judged in told])
         if self._work is None:
             return
+        self._work.settling.tell([entry.number for entry, _ in told], verdicts.events)
         settled = self._work.settling.judged(told)
         if settled < len(told):
             # Somebody may wait for one that was held over a rebalance: its end is told at once.
@@ -507,6 +509,8 @@ class Parent:
                 self._arrive(work, intake, records)
             case HandedOff(entry, judged, error):
                 work.settling.handed_off(entry, judged, error)
+            case Written():
+                work.settling.written(event)
             case Committed(_, error, offsets):
                 for entry in self._ownership.committed(error, offsets):
                     work.dispatch.queue(entry)

@@ -1,4 +1,4 @@
-"""From a verdict to a finished offset: hand off, finish; each a plain call, in this order.
+"""From a verdict to a finished offset: tell, hand off, finish; each a plain call, in this order.
 
 A verdict is heard only after its row is stored. What must follow in Kafka (a retry, a dead letter) is
 produced then, and only when Kafka has acknowledged it does the offset count as finished. What Kafka
@@ -16,6 +16,7 @@ from taskstream.broker.sender import Sender, unheard
 from taskstream.consumer.parent.breaker import Breakers
 from taskstream.consumer.parent.dispatch import Dispatch
 from taskstream.consumer.parent.handoff import Handoff
+from taskstream.consumer.parent.journal import Journal, Written
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.parent.partitions import Partition
@@ -42,6 +43,7 @@ class Settling:
         ownership: whose verdicts count.
         dispatch: where the key of a finished task is freed, and a retry waits that must hold its key.
         handoff: produces what follows.
+        journal: tells the events topic, which an offset waits for, too.
         sender: for replies.
         breakers: hear every verdict.
         on_final: is told the record of each run that has its final state stored, and handed off.
@@ -55,6 +57,7 @@ class Settling:
         ownership: Ownership,
         dispatch: Dispatch,
         handoff: Handoff,
+        journal: Journal,
         sender: Sender,
         *,
         breakers: Breakers,
@@ -66,6 +69,7 @@ class Settling:
         self._ownership = ownership
         self._dispatch = dispatch
         self._handoff = handoff
+        self._journal = journal
         self._sender = sender
         self._breakers = breakers
         self._on_final = on_final
@@ -79,17 +83,24 @@ class Settling:
     @property
     def idle(self) -> bool:
         """Whether nothing is on its way to Kafka."""
-        return not self._again and not self._under_way
+        return not self._again and not self._under_way and self._journal.idle
 
     @property
     def places(self) -> set[Place]:
         """The partitions of which something is on its way to Kafka."""
-        return {*self._under_way, *(entry.place for _, _, entry, _ in self._again)}
+        again = (entry.place for _, _, entry, _ in self._again)
+        return {*self._under_way, *again, *self._journal.places}
 
     @property
     def next_at(self) -> float | None:
-        """When the next hand-off is tried again, in monotonic seconds; None if none waits."""
-        return self._again[0][0] if self._again else None
+        """When something is tried again, in monotonic seconds; None if nothing waits for that."""
+        waiting = [self._again[0][0]] if self._again else []
+        waiting += [] if self._journal.next_at is None else [self._journal.next_at]
+        return min(waiting, default=None)
+
+    def tell(self, numbers: Sequence[int], events: Iterable[bytes]) -> None:
+        """Tells the events topic of attempts; before `judged`, for their offsets wait for it."""
+        self._journal.write(numbers, events)
 
     def judged(self, told: Iterable[tuple[Entry, Judged]]) -> int:
         """Does what is left to do for tasks whose rows are stored.
@@ -147,8 +158,16 @@ class Settling:
         )  # fmt: skip
         self._put_off(entry, judged)
 
-    def hand_off_again(self, now: float) -> None:
-        """Repeats the hand-offs that are due at `now`, in monotonic seconds."""
+    def written(self, outcome: Written) -> None:
+        """Hears what became of an event; finishes the offsets that waited for nothing else."""
+        for entry in self._journal.written(outcome):
+            partition = self._ownership.current(entry)
+            if partition is not None:
+                partition.finish(entry)
+
+    def try_again(self, now: float) -> None:
+        """Repeats the hand-offs and events that are due at `now`, in monotonic seconds."""
+        self._journal.write_again(now)
         while self._again and self._again[0][0] <= now:
             _, _, entry, judged = heapq.heappop(self._again)
             if self._ownership.current(entry) is not None:
@@ -169,7 +188,8 @@ class Settling:
         heapq.heappush(self._again, (again_at, entry.number, entry, judged))
 
     def _finish(self, entry: Entry, judged: Judged, partition: Partition) -> None:
-        partition.finish(entry)
+        if not self._journal.keeps(entry):
+            partition.finish(entry)
         if judged.verdict.state.final:
             self._on_final(entry.record)
         self._dispatch.release(entry)

@@ -19,6 +19,7 @@ from taskstream.consumer.parent.handover import Handover
 from taskstream.consumer.parent.heartbeat import Heartbeat
 from taskstream.consumer.parent.holders import Holders, HoldersHeard
 from taskstream.consumer.parent.intake import Event, Intake
+from taskstream.consumer.parent.journal import Journal, Written
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.limits import without_shares
 from taskstream.consumer.parent.options import ParentOptions, served
@@ -36,7 +37,7 @@ from taskstream.observability.metrics import Metrics
 from taskstream.schemas.control import Heard
 from taskstream.schemas.records import Records
 
-Told = Event | HandedOff | HoldersHeard | Heard
+Told = Event | HandedOff | Written | HoldersHeard | Heard
 """What other threads tell the loop."""
 
 _log = logs.logger(__name__)
@@ -206,6 +207,7 @@ def open_work(
         ownership,
         dispatch,
         Handoff(sender, names, tell),
+        Journal(sender, names.events, tell, clock.monotonic),
         sender,
         breakers=breakers,
         on_final=orders.settle,

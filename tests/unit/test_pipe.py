@@ -80,13 +80,18 @@ replies = st.builds(Reply, st.builds(Place, st.text(), st.integers(0, 99)), st.b
     st.lists(tasks, max_size=5),
     st.lists(judged, max_size=5),
     st.lists(replies, max_size=3),
+    st.lists(st.binary(max_size=9), max_size=3),
     st.data(),
 )
 def test_frames_survive_any_cut(
-    given_: list[Given], told: list[Judged], heard_by: list[Reply], data: st.DataObject
+    given_: list[Given],
+    told: list[Judged],
+    heard_by: list[Reply],
+    events: list[bytes],
+    data: st.DataObject,
 ) -> None:
     """However the bytes arrive in pieces, the same frames come out in the same order."""
-    stream = pack_given(given_) + pack_verdicts(Verdicts(told, heard_by, 0.5)) + pack_stop()
+    stream = pack_given(given_) + pack_verdicts(Verdicts(told, heard_by, events, 0.5)) + pack_stop()
     stream += pack_retiring(serves=True) + pack_quarantined([3, 5])
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     frames = Frames()
@@ -97,7 +102,7 @@ def test_frames_survive_any_cut(
     ]
     assert heard == [
         *([given_] if given_ else []),
-        Verdicts(told, heard_by, 0.5),
+        Verdicts(told, heard_by, events, 0.5),
         Stop(),
         Retiring(True),
         Quarantined((3, 5)),
