@@ -3,11 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from taskstream.broker.tail import read_to_end
+from taskstream.admin.events import events
 from taskstream.core.audit import Action
-from taskstream.core.errors import Undecodable
-from taskstream.schemas.audit import decode_action
-from taskstream.schemas.records import Records
 
 if TYPE_CHECKING:
     from taskstream.app.app import App
@@ -49,11 +46,5 @@ def actions(app: "App") -> list[Action]:
     Raises:
         BrokerError: Kafka refused or can't be reached, or `init` was never run.
     """
-    ours = Records()
-    found = []
-    for one in read_to_end(app.settings, app.names.events, client_id="taskstream-audit"):
-        try:
-            found.append(decode_action(ours, one.value))
-        except Undecodable:
-            continue  # another kind of event
+    found = [event for event in events(app) if isinstance(event, Action)]
     return sorted(found, key=lambda action: action.at)

@@ -123,6 +123,11 @@ class Batcher(Generic[T]):
             self._pending += len(rows)
         self._inbox.put(_Added(rows))
 
+    def await_pending(self, most: int) -> None:
+        """Waits until no more than so many rows are pending: how a caller bounds what it adds."""
+        with self._counting:
+            self._counting.wait_for(lambda: self._pending <= most or self._failure is not None)
+
     def close(self, timeout: float) -> int:
         """Waits until all rows are seen to, `timeout` seconds at most, and ends the thread.
 
@@ -270,8 +275,7 @@ class Batcher(Generic[T]):
     def _settled(self, count: int) -> None:
         with self._counting:
             self._pending -= count
-            if not self._pending:
-                self._counting.notify_all()
+            self._counting.notify_all()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ GROUPS = {
     "publish": ("publish",),
     "result": ("result",),
     "cancel": ("cancel",),
+    "events": ("events", "rebuild"),
     "queues": ("queues",),
     "workers": ("workers",),
     "doctor": ("doctor",),

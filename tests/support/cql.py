@@ -29,3 +29,9 @@ def drop_keyspace(hosts: str, keyspace: str) -> None:
     """Takes a test's keyspace away."""
     with session(hosts) as cql:
         cql.execute(f'DROP KEYSPACE IF EXISTS "{keyspace}"')
+
+
+def truncate(hosts: str, keyspace: str, table: str) -> None:
+    """Takes all rows of a table away."""
+    with session(hosts) as cql:
+        cql.execute(f'TRUNCATE "{keyspace}"."{table}"')

@@ -1,0 +1,126 @@
+"""`taskstream events` and `taskstream rebuild`."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from taskstream.admin.cli.arguments import AppPath, AsJson, open_app, print_json
+
+if TYPE_CHECKING:
+    from taskstream.core.audit import Action
+    from taskstream.results.row import Row
+
+
+def register(cli: typer.Typer) -> None:
+    """Adds `events` and `rebuild` to the command line."""
+    cli.command(epilog="Example: taskstream events shop.main:app --follow --task charge")(events)
+    cli.command(epilog="Example: taskstream rebuild shop.main:app")(rebuild)
+
+
+def events(
+    app: AppPath,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
+    ] = False,
+    last: Annotated[
+        float | None,
+        typer.Option(help="Begin so many seconds ago; by default at the first event, or now with --follow."),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Attempts of this task alone.")] = None,
+    task_id: Annotated[str | None, typer.Option("--id", help="What is about this task's id.")] = None,
+    actions: Annotated[bool, typer.Option("--actions", help="Only what people did.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document a line on standard output.")
+    ] = False,
+) -> None:
+    """Show what happened: every attempt as it was judged, and what people did, with who and why.
+
+    With --json each line is a document of its own, for the list has no end where it is followed.
+    """
+    from taskstream.admin import events as told
+    from taskstream.core.audit import Action
+
+    start = "end" if follow else "begin"
+    for event in told.events(
+        open_app(app), start=start if last is None else time.time() - last, follow=follow
+    ):
+        is_action = isinstance(event, Action)
+        target = event.target if isinstance(event, Action) else event.task_id
+        if (
+            (actions and not is_action)
+            or (task is not None and (isinstance(event, Action) or event.task != task))
+            or (task_id is not None and target != task_id)
+        ):
+            continue
+        line = json.dumps(told.shown(event), ensure_ascii=False) if as_json else _line(event)
+        sys.stdout.write(f"{line}\n")
+        if follow:
+            sys.stdout.flush()
+
+
+def rebuild(app: AppPath, *, as_json: AsJson = False) -> None:
+    """Store every attempt anew that the events topic tells of, for a result store that was lost.
+
+    Safe at any time, and to repeat: what is there stays as it is. Results live for `result_ttl` from now on.
+    """
+    from rich.console import Console
+
+    from taskstream.admin.events import rebuild as store_anew
+
+    opened = open_app(app)
+    with Console(stderr=True).status("reading the events topic") as status:
+        done = store_anew(
+            opened, progress=lambda count: status.update(f"{count:,} attempts read")
+        )
+    if as_json:
+        print_json(done.as_json())
+    else:
+        refused = f", {done.refused:,} refused by the store" if done.refused else ""
+        sys.stdout.write(f"{done.attempts:,} attempts stored{refused}\n")
+    if done.refused:
+        raise typer.Exit(1)
+
+
+def _line(event: "Row | Action") -> str:
+    from taskstream.core.audit import Action
+
+    if isinstance(event, Action):
+        words = [f"{event.verb} {event.target}", f"by {event.who}", *_said(event)]
+        return f"{_moment(event.at)} {' '.join(words)}"
+    words = [f"{event.task} {event.task_id} {event.state}", *_told(event)]
+    return f"{_moment(event.finished or event.written_us / 1e6)} {' '.join(words)}"
+
+
+def _said(action: "Action") -> Iterator[str]:
+    if action.count is not None:
+        yield f"count={action.count}"
+    yield from (f"{name}={value}" for name, value in action.details.items())
+    if action.reason:
+        yield f"because: {action.reason}"
+
+
+def _told(row: "Row") -> Iterator[str]:
+    yield f"run={row.run} attempt={row.attempt}"
+    if row.started is not None and row.finished is not None:
+        yield f"in {row.finished - row.started:.3f} s"
+    if row.worker:
+        yield f"on {row.worker}"
+    if row.error_type:
+        yield _flat(f"{row.error_type}: {row.error}" if row.error else row.error_type)
+
+
+def _flat(text: str) -> str:
+    """Without line breaks and the like: an error's text must not forge a line."""
+    return text if text.isprintable() else json.dumps(text)[1:-1]
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
