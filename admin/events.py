@@ -1,6 +1,6 @@
 """What the events topic tells: attempts as workers stored them, and what people did."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ def events(
     start: Start = "begin",
     follow: bool = False,
     over: Callable[[], bool] = lambda: False,
-) -> Iterator[Row | Action]:
+) -> Generator[Row | Action, None, None]:
     """Events in the order of each partition; an attempt may come twice (see `results.history.newest`).
 
     Args:
@@ -120,7 +120,9 @@ def rebuild(app: "App", *, progress: Callable[[int], None] = lambda _count: None
             batcher.await_pending(ROWS_AT_ONCE)
     left = batcher.close(60.0)
     if left:
-        raise StoreError(f"{left} rows are not stored after a minute: run it again once the store answers")
+        raise StoreError(
+            f"{left} rows are not stored after a minute: run it again once the store answers"
+        )
     return Rebuilt(stored[0], refused[0])
 
 

@@ -12,6 +12,7 @@ import typer
 from taskstream.admin.cli.arguments import AppPath, AsJson, open_app, print_json
 
 if TYPE_CHECKING:
+    from taskstream.broker.tail import Start
     from taskstream.core.audit import Action
     from taskstream.results.row import Row
 
@@ -30,10 +31,14 @@ def events(
     ] = False,
     last: Annotated[
         float | None,
-        typer.Option(help="Begin so many seconds ago; by default at the first event, or now with --follow."),
+        typer.Option(
+            help="Begin so many seconds ago; by default at the first event, or now with --follow."
+        ),
     ] = None,
     task: Annotated[str | None, typer.Option(help="Attempts of this task alone.")] = None,
-    task_id: Annotated[str | None, typer.Option("--id", help="What is about this task's id.")] = None,
+    task_id: Annotated[
+        str | None, typer.Option("--id", help="What is about this task's id.")
+    ] = None,
     actions: Annotated[bool, typer.Option("--actions", help="Only what people did.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document a line on standard output.")
@@ -46,10 +51,10 @@ def events(
     from taskstream.admin import events as told
     from taskstream.core.audit import Action
 
-    start = "end" if follow else "begin"
-    for event in told.events(
-        open_app(app), start=start if last is None else time.time() - last, follow=follow
-    ):
+    start: Start = "end" if follow else "begin"
+    if last is not None:
+        start = time.time() - last
+    for event in told.events(open_app(app), start=start, follow=follow):
         is_action = isinstance(event, Action)
         target = event.target if isinstance(event, Action) else event.task_id
         if (
@@ -75,9 +80,7 @@ def rebuild(app: AppPath, *, as_json: AsJson = False) -> None:
 
     opened = open_app(app)
     with Console(stderr=True).status("reading the events topic") as status:
-        done = store_anew(
-            opened, progress=lambda count: status.update(f"{count:,} attempts read")
-        )
+        done = store_anew(opened, progress=lambda count: status.update(f"{count:,} attempts read"))
     if as_json:
         print_json(done.as_json())
     else:
@@ -122,5 +125,3 @@ def _flat(text: str) -> str:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
