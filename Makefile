@@ -9,6 +9,8 @@ BENCH_READY := $(VENV)/.bench-ready
 PEERS := benchmarks/peers
 PEERS_READY := $(PEERS)/.venv/.ready
 BENCH = PYTHONPATH=$(CURDIR) $(BIN)/python -m benchmarks
+# Most tests wait most of the time, so two cores have work for three.
+TESTERS ?= 3
 # Some questions have a script of their own: `make bench ONLY=priorities`.
 ALONE = $(if $(ONLY),$(wildcard benchmarks/alone/$(ONLY).py))
 
@@ -30,7 +32,7 @@ demo: $(READY) ## The main job from publish to trace, in one process without ser
 
 test: $(READY) ## Start the servers (running ones are used) and run all tests; ARGS="-k name" narrows
 	$(BIN)/taskstream up --registry
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(TESTERS) --dist worksteal $(ARGS)
 
 long: $(READY) ## Start the servers and run the tests that take minutes; ARGS="-k name" narrows
 	$(BIN)/taskstream up

@@ -4,6 +4,7 @@ Broken on purpose once, and seen to fail: `Service._record` reporting to the par
 stored.
 """
 
+import pytest
 from tests.support.eventually import eventually
 from tests.support.servers import Servers
 from tests.support.stage import Stage
@@ -20,6 +21,7 @@ def _watermarks(stage: Stage) -> int:
     return sum(offset or 0 for offset in committed.values())
 
 
+@pytest.mark.alone
 def test_nothing_is_committed_while_the_store_does_not_answer(
     stage: Stage, servers: Servers
 ) -> None:

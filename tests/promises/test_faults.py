@@ -10,6 +10,8 @@ from tests.support.faults.report import told
 from tests.support.faults.run import Order, run
 from tests.support.servers import Servers
 
+pytestmark = pytest.mark.alone
+
 CLASSIC = [name for name, fault in FAULTS.items() if fault.classic]
 QUICK = "workers killed"
 """The one that every test run goes through in the classic protocol, too."""

@@ -10,6 +10,8 @@ from tests.support.faults.report import told
 from tests.support.faults.run import Order, run
 from tests.support.servers import Servers
 
+pytestmark = pytest.mark.alone
+
 QUICK = ("consecutive integers", "due times ignored")
 """Those that every test run goes through; `make long` and `make faults` go through all."""
 

@@ -6,6 +6,7 @@ Broken on purpose once, and seen to fail: `Fence.cancel_after` and `Fence.beat_l
 import signal
 from pathlib import Path
 
+import pytest
 from tests.support.eventually import eventually
 from tests.support.servers import Servers
 from tests.support.stage import Run, Stage
@@ -18,6 +19,7 @@ def _told(stage: Stage, word: str) -> list[Run]:
     return [run for run in stage.journal if word in run.more]
 
 
+@pytest.mark.alone
 def test_a_worker_without_kafka_ends_what_it_runs(stage: Stage, servers: Servers) -> None:
     """Kafka frozen past the session time-out: nothing starts, what runs is cancelled, and runs again."""
     gate = stage.directory / "gate"

@@ -22,6 +22,8 @@ from taskstream.core.envelope import Envelope, Place, write
 from taskstream.core.ids import new_id
 from taskstream.infra.catalogue import Server
 
+pytestmark = pytest.mark.alone
+
 TASKS = 5_000
 HELD = 2 * (50 + DEPTH_TASKS)
 """What two children may hold of it."""
