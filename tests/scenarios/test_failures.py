@@ -104,7 +104,7 @@ def test_broken_bytes_die_at_once_and_the_line_moves_on(stage: Stage) -> None:
 
     stage.wait_for(handles, {State.SUCCEEDED: 40})
     letters = eventually(
-        lambda: [letter for letter in stage.dead_letters() if len(stage.dead_letters()) == 4]
+        lambda: letters if len(letters := stage.dead_letters()) == len(broken) else []
     )
     assert sorted(letter.value or b"" for letter in letters) == sorted(value for value, _ in broken)
     reasons = [dict(letter.headers)["ts-dead-reason"] for letter in letters]
