@@ -1,7 +1,7 @@
 """The events topic tells of every attempt, and no commit passes one of which it doesn't.
 
-Broken on purpose once, and seen to fail: `Journal.keeps` that always says no (a kill -9 before the events
-loses those of tasks whose offsets were committed), `Service._report` without the rows it has found.
+Broken on purpose once, and seen to fail: `Service._report` without the rows it has found. `Journal.keeps` that
+always says no is what tests/unit/test_settling.py finds.
 """
 
 import json
