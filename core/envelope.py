@@ -128,6 +128,26 @@ class Envelope(NamedTuple):
             death=None,
         )
 
+    def next_run(self, *, home: Place, now: float) -> "Envelope":
+        """The envelope that begins the task anew, with all its attempts, after this run has died.
+
+        What is over is left out: the due time, the reason of the death, the trace context, and an
+        `expires` that has passed by `now`.
+        """
+        expired = self.expires is not None and self.expires <= now
+        return self._replace(
+            run=self.run + 1,
+            attempt=1,
+            uncounted=0,
+            home=home,
+            due=None,
+            expires=None if expired else self.expires,
+            grace=None,
+            lookup=True,
+            death=None,
+            trace=(),
+        )
+
 
 def write(envelope: Envelope) -> list[Header]:
     """The envelope as Kafka headers; what has its default is left out."""
@@ -273,6 +293,13 @@ def number_attempt(headers: Sequence[Header], attempt: int, uncounted: int) -> l
     kept = [header for header in headers if header[0] not in {"ts-attempt", "ts-uncounted"}]
     numbered: list[Header] = [("ts-attempt", _encode_text(attempt))]
     return [*kept, *numbered, *([("ts-uncounted", _encode_text(uncounted))] if uncounted else [])]
+
+
+def address_to(headers: Sequence[Header], group: str) -> list[Header]:
+    """The headers with the consumer group that a hand-off is meant for, unless they name one."""
+    if any(name == GROUP_HEADER for name, _ in headers):
+        return list(headers)
+    return [*headers, (GROUP_HEADER, group.encode())]
 
 
 def bury(headers: Iterable[Header], death: Death, trace: Iterable[Header]) -> list[Header]:

@@ -60,7 +60,27 @@ POINTS: Final = (
     BEFORE_MOVE,
     AFTER_MOVE,
 )
-"""All of them, in the order in which a task passes them."""
+"""All that a task passes by itself, in that order."""
+
+AFTER_REDRIVE_ROW: Final = "redrive.after-row"
+"""The rows of some redriven tasks are stored; their records are not sent."""
+
+AFTER_REDRIVE_SEND: Final = "redrive.after-send"
+"""One of their records was given to the client; Kafka may have it or not."""
+
+AFTER_REDRIVE_RECORD: Final = "redrive.after-record"
+"""Kafka has acknowledged their records; their dead letters are not closed."""
+
+AFTER_REDRIVE_CLOSING: Final = "redrive.after-closing"
+"""Their dead letters are closed; the audit log knows nothing."""
+
+REDRIVE_POINTS: Final = (
+    AFTER_REDRIVE_ROW,
+    AFTER_REDRIVE_SEND,
+    AFTER_REDRIVE_RECORD,
+    AFTER_REDRIVE_CLOSING,
+)
+"""Those of a redrive, in their order."""
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 

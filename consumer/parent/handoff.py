@@ -71,11 +71,15 @@ def next_attempt(
 
 
 def dead_letter(
-    record: Record, judged: Judged, verdict: Dead, *, names: Names, now: float
+    record: Record, judged: Judged, verdict: Dead, *, names: Names, group: str, now: float
 ) -> Outgoing:
-    """The dead letter: the original bytes and headers, the reason, and where it came from."""
+    """The dead letter: the original bytes and headers, the reason, and where it came from.
+
+    It names the group that gave the task up, to which a redrive gives it back.
+    """
     death = Death(verdict.reason, verdict.message[:MESSAGE_CHARACTERS], record.source, now)
-    headers = envelope.bury(_completed(record, judged), death, ())
+    addressed = envelope.address_to(_completed(record, judged), group)
+    headers = envelope.bury(addressed, death, ())
     return Outgoing(names.dead, record.key, record.value, tuple(headers))
 
 
@@ -107,7 +111,9 @@ class Handoff:
                 record, judged, judged.verdict, names=self._names, group=group, now=now
             )
         elif isinstance(judged.verdict, Dead):
-            outgoing = dead_letter(record, judged, judged.verdict, names=self._names, now=now)
+            outgoing = dead_letter(
+                record, judged, judged.verdict, names=self._names, group=group, now=now
+            )
         else:
             raise TypeError(f"{judged.verdict} needs no hand-off")
         self._send(entry, judged, outgoing)
