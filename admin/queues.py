@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from taskstream.broker.tail import Tail, read_to_end
+from taskstream.admin.letters import letters
+from taskstream.broker.tail import Tail
 from taskstream.broker.topics import Topics
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
-from taskstream.core.envelope import Place, death_of, identity_of
+from taskstream.core.envelope import Place
 from taskstream.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Lane:
         lag: offsets that the group has not finished.
         oldest_s: seconds since the oldest of them was published; None where nothing waits.
         paused: whether its tasks are held back on somebody's order.
-        dead: dead letters that came from here.
+        dead: open dead letters that came from here; not those that were redriven or purged.
     """
 
     queue: str
@@ -72,7 +73,7 @@ def lanes(
     app.load_tasks()
     settings, names = app.settings, app.names
     with Topics(settings, client_id="taskstream-queues") as topics:
-        dead = _dead_by_topic(settings, names.dead) if count_dead else Counter()
+        dead = Counter(one.topic for one in letters(app).letters) if count_dead else Counter()
         found = []
         for queue, priority in _each(app.queues):
             topic = names.tasks(queue, priority)
@@ -96,20 +97,6 @@ def _each(queues: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, str]]:
     for queue, priorities in queues.items():
         for priority in priorities:
             yield queue, priority
-
-
-def _dead_by_topic(settings: Settings, topic: str) -> Counter[str]:
-    """How many dead letters came from each topic.
-
-    A crash between a dead letter's acknowledgement and the commit leaves a second copy of it, which
-    has the same identity and is not counted.
-    """
-    origins = {
-        identity_of(record.headers): death.origin
-        for record in read_to_end(settings, topic, client_id="taskstream-queues")
-        if (death := death_of(record.headers)) is not None
-    }
-    return Counter(origin.rsplit("/", 2)[0] for origin in origins.values())
 
 
 def _oldest(

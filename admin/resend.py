@@ -12,6 +12,7 @@ from taskstream.core.errors import BrokerError, ConfigError
 
 if TYPE_CHECKING:
     from taskstream.app.app import App
+    from taskstream.observability.tracing import PublishSpan
 
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ class Resender(Generic[T]):
         value: bytes | None,
         headers: Sequence[Header],
         ticket: T,
+        span: "PublishSpan | None" = None,
     ) -> None:
         """Sends one when its turn has come.
 
@@ -72,6 +74,7 @@ class Resender(Generic[T]):
             value: of the record.
             headers: of the record.
             ticket: given back by `acknowledged` once Kafka has it.
+            span: of the record; it ends with what becomes of it.
 
         Raises:
             BrokerError: Kafka refused this one, or one before; what was acknowledged stands.
@@ -79,14 +82,24 @@ class Resender(Generic[T]):
         self._await_turn()
         self._raise_failure()
 
-        def done(_ack: Ack | None, error: BrokerError | None) -> None:
-            if error is None:
+        def done(ack: Ack | None, error: BrokerError | None) -> None:
+            if ack is not None:
+                if span is not None:
+                    span.acknowledged(ack.partition, ack.offset)
                 self._acknowledged.append(ticket)
-            else:
-                self._failures.append(error)
+                return
+            failure = error or BrokerError(f"{topic}: no acknowledgement")
+            if span is not None:
+                span.failed(failure)
+            self._failures.append(failure)
 
         where = ANY_PARTITION if partition is None else partition
-        self._sender.send(topic, value, key=key, headers=headers, on_done=done, partition=where)
+        try:
+            self._sender.send(topic, value, key=key, headers=headers, on_done=done, partition=where)
+        except BrokerError as error:
+            if span is not None:
+                span.failed(error)
+            raise
 
     def acknowledged(self) -> list[T]:
         """The tickets of those that Kafka has acknowledged since the last call, in that order."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from taskstream.admin import audit
@@ -43,6 +44,27 @@ class ShownAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownRun:
+    """One run: the first publish, or what a redrive or a replay made of the task.
+
+    Args:
+        run: 0 is the first publish.
+        state: how it ended, or where it is.
+        attempts: how many of its attempts have left a row.
+        error: the last error's type and text; None where there was none.
+        who: who asked for it; None where nobody did, or nobody knows.
+        why: what they said; None where they said nothing.
+    """
+
+    run: int
+    state: State
+    attempts: int
+    error: str | None
+    who: str | None
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ShownTask:
     """What is known of a task. Times are seconds since 1970.
 
@@ -53,6 +75,8 @@ class ShownTask:
         value: its result as JSON has it; None while there is none.
         error: the last error's type and text; None where there is none.
         attempts: of the current run, first to last.
+        run: which run that is; 0 is the first publish.
+        runs: all of them, first to last.
         key: the ordering key.
         priority: the priority it was published with.
         published: when it was first published.
@@ -66,6 +90,8 @@ class ShownTask:
     value: Any
     error: str | None
     attempts: tuple[ShownAttempt, ...]
+    run: int
+    runs: tuple[ShownRun, ...]
     key: str | None
     priority: str
     published: float | None
@@ -74,7 +100,11 @@ class ShownTask:
 
     def as_json(self) -> dict[str, Any]:
         """The task as `result --json` shows it."""
-        return {**asdict(self), "attempts": [asdict(one) for one in self.attempts]}
+        return {
+            **asdict(self),
+            "attempts": [asdict(one) for one in self.attempts],
+            "runs": [asdict(one) for one in self.runs],
+        }
 
     def lines(self) -> Iterator[str]:
         """The task for people."""
@@ -91,6 +121,8 @@ class ShownTask:
             "trace": self.trace_id,
         }
         yield from (f"{name:<10} {value}" for name, value in told.items() if value)
+        if len(self.runs) > 1:
+            yield from (_run_line(one) for one in self.runs)
         for one in self.attempts:
             took = ""
             if one.started is not None and one.finished is not None:
@@ -178,7 +210,7 @@ def shown(task_id: str, rows: Sequence[Row], state: State, *, value: Any = None)
     """
     row = current(rows)
     if row is None:
-        return ShownTask(task_id, "", state, None, None, (), None, "", None, None, None)
+        return ShownTask(task_id, "", state, None, None, (), 0, (), None, "", None, None, None)
     published = next((one.published for one in rows if one.published is not None), None)
     return ShownTask(
         id=task_id,
@@ -188,6 +220,8 @@ def shown(task_id: str, rows: Sequence[Row], state: State, *, value: Any = None)
         error=_error(row),
         # A redrive's row before its first attempt has the number 0, and is none.
         attempts=tuple(_attempt(one) for one in rows if one.run == row.run and one.attempt > 0),
+        run=row.run,
+        runs=tuple(_runs(rows, state)),
         key=row.key,
         priority=row.priority,
         published=published,
@@ -218,7 +252,25 @@ def _attempt(row: Row) -> ShownAttempt:
     return ShownAttempt(row.attempt, row.state, row.worker, row.started, row.finished, _error(row))
 
 
+def _runs(rows: Sequence[Row], state: State) -> Iterator[ShownRun]:
+    """The runs that have left a row, the first one first; of the last one the state is `state`."""
+    last = max(row.run for row in rows)
+    for run, some in groupby(rows, key=lambda row: row.run):
+        *_, latest = found = list(some)
+        asked = found[0] if found[0].attempt == 0 else None
+        yield ShownRun(
+            run=run,
+            state=state if run == last else latest.state,
+            attempts=sum(row.attempt > 0 for row in found),
+            error=_error(latest),
+            who=None if asked is None else asked.worker,
+            why=None if asked is None else asked.error,
+        )
+
+
 def _error(row: Row) -> str | None:
+    if row.state is State.WAITING:
+        return None  # what it says is why somebody asked for the run
     if row.error_type is None:
         return row.error
     return f"{row.error_type}: {row.error}" if row.error else row.error_type
@@ -228,3 +280,11 @@ def _moment(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _run_line(one: ShownRun) -> str:
+    asked = f", asked for by {one.who}" if one.who else ""
+    why = f" ({one.why})" if one.why else ""
+    error = f": {one.error}" if one.error else ""
+    attempts = "1 attempt" if one.attempts == 1 else f"{one.attempts} attempts"
+    return f"run {one.run:<6} {one.state} after {attempts}{asked}{why}{error}"

@@ -33,7 +33,9 @@ class Attribute:
 
 
 MESSAGING_SYSTEM = Attribute("messaging.system", "always `kafka`")
-OPERATION_NAME = Attribute("messaging.operation.name", "what was done, in our words: send, process")
+OPERATION_NAME = Attribute(
+    "messaging.operation.name", "what was done, in our words: send, redrive, process"
+)
 OPERATION_TYPE = Attribute(
     "messaging.operation.type", "what was done, in the conventions' words: send, process"
 )
@@ -112,7 +114,15 @@ STORE = Span(
     (DB_SYSTEM, DB_NAMESPACE, DB_COLLECTION, DB_OPERATION, DB_BATCH_SIZE, CONSISTENCY, IDEMPOTENT),
 )
 
-SPANS = (PUBLISH, PROCESS, STORE)
+REDRIVE = Span(
+    "redrive {topic}",
+    "PRODUCER",
+    "a dead task's record for its new run, until Kafka's acknowledgement; child of the span that sent the "
+    "dead letter, so that one trace tells of all runs",
+    PUBLISH.attributes,
+)
+
+SPANS = (PUBLISH, PROCESS, STORE, REDRIVE)
 """All spans, in the order of a task's life."""
 
 ERROR_EVENT = "exception"

@@ -344,6 +344,13 @@ def store_span(
     return StoreSpan(tracer.start_span(f"INSERT {table}", context, SpanKind.CLIENT, attributes))
 
 
+def trace_id_of(headers: Sequence[Header]) -> str | None:
+    """The trace that a record's headers belong to, as 32 hex digits; None where nobody recorded one."""
+    context = trace.get_current_span(_extract(headers)).get_span_context()
+    recorded = context.is_valid and context.trace_flags.sampled
+    return trace.format_trace_id(context.trace_id) if recorded else None
+
+
 class _Activation:
     """Makes a context the current one; lighter than a generator, since every attempt enters it."""
 

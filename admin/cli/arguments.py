@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +33,7 @@ AsJson = Annotated[
 Reason = Annotated[
     str, typer.Option(help="Why, for whoever reads the order later.", show_default=False)
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 
 
@@ -81,3 +84,57 @@ def tell_unknown(state: State) -> None:
 
 def _is_payload(word: str) -> bool:
     return word == "-" or word.lstrip().startswith("{")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks on a terminal whether to go on; ends the command where the answer is no.
+
+    Args:
+        question: what is about to be done, as a question.
+        yes: whether the answer was given by `--yes`.
+
+    Raises:
+        ConfigError: nobody can be asked, and `--yes` was not given.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{question} Nobody can be asked here: say --yes")
+    if not typer.confirm(question, err=True):
+        sys.stderr.write("nothing was done\n")
+        raise typer.Exit(1)
+
+
+@contextmanager
+def until_interrupted() -> Iterator[Callable[[], bool]]:
+    """Gives a question: whether Ctrl-C was pressed. The second Ctrl-C interrupts at once."""
+    pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(number: int, _frame: object) -> None:
+        pressed.append(number)  # and no lock: this runs in the middle of whatever holds one
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, and what moves it: how many are through, and of how many."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda through, total: bar.update(task, completed=through, total=total)

@@ -3,10 +3,13 @@
 from collections import Counter
 
 import pytest
+from tests.support import commands
+from tests.support.eventually import eventually
 from tests.support.servers import Jaeger, Span
 from tests.support.stage import Stage
 
 from taskstream import State, TaskFailed
+from taskstream.admin.letters import letters
 
 
 def _whole(spans: list[Span], *, attempts: int, handoffs: int) -> bool:
@@ -91,3 +94,44 @@ def test_spans_of_the_task_nest_in_its_attempt(stage: Stage, jaeger: Jaeger) -> 
     stage.wait_for([outer, stage.app.handle(inner_id)], {State.SUCCEEDED: 2})
     (row,) = stage.rows(stage.app.handle(inner_id))
     assert row.trace_id == stage.rows(outer)[-1].trace_id
+
+
+def test_a_redriven_task_stays_in_its_trace(stage: Stage, jaeger: Jaeger) -> None:
+    """Fail, retry, dead, redrive with corrected arguments, success: one page of Jaeger tells it all.
+
+    The redrive hangs under the span that sent the dead letter, the new run under the redrive.
+    """
+    stage.worker()
+    handle = stage.task("pays").publish("o-17", cents=-5)
+    with pytest.raises(TaskFailed):
+        handle.result(timeout=30)
+    eventually(lambda: len(letters(stage.app).letters) == 1)
+    done = commands.run(
+        stage, "dead", "redrive", commands.APP, "--set", "cents=5", "--yes", "--json"
+    )
+    assert done.json["redriven"] == 1
+    assert handle.result(timeout=30) == 5
+    stage.app.flush()
+    rows = stage.rows(handle)
+    (trace_id,) = {row.trace_id for row in rows}
+    assert trace_id is not None
+
+    def whole(spans: list[Span]) -> bool:
+        kinds = Counter(span.name.split()[0] for span in spans)
+        return kinds == {"send": 4, "process": 4, "INSERT": 4, "redrive": 1}
+
+    spans = jaeger.wait_for(trace_id, whole, timeout=30)
+    _check(spans)
+    (redrive,) = [span for span in spans if span.name.startswith("redrive")]
+    (buried,) = [span for span in spans if span.name == f"send {stage.app.names.dead}"]
+    processes = [span for span in spans if span.name.startswith("process")]
+    assert redrive.name == f"redrive {stage.app.names.tasks('tasks', 'normal')}"
+    assert redrive.tags["span.kind"] == "producer"
+    assert redrive.parent_id == buried.span_id
+    assert {"messaging.destination.partition.id", "messaging.kafka.offset"} <= redrive.tags.keys()
+    assert processes[-1].parent_id == redrive.span_id
+    runs = [(span.tags["taskstream.run"], span.tags["taskstream.attempt"]) for span in processes]
+    assert runs == [(0, 1), (0, 2), (0, 3), (1, 1)]
+    assert [span.tags["taskstream.state"] for span in processes] == [
+        "retrying", "retrying", "dead", "succeeded",
+    ]  # fmt: skip

@@ -104,6 +104,13 @@ def build(name: str, **settings: Any) -> App:
         note()
         raise ValueError(f"no {n} will do")
 
+    @app.task(retry=QUICKLY)
+    async def pays(order_id: str, cents: int) -> int:
+        note(cents=cents)
+        if cents <= 0:
+            raise ValueError(f"{cents} cents are no amount")
+        return cents
+
     @app.task(retry=None, priority="low")
     async def deployed(n: int) -> int:
         """Raises in a worker with the broken build."""

@@ -17,7 +17,8 @@ from taskstream.core.errors import BrokerError, ConfigError, TaskstreamError
 
 COMMANDS = (
     "demo", "up", "down", "status", "init", "worker", "scheduler", "publish", "result", "cancel",
-    "queues list", "workers list", "workers scale", "doctor", "version",
+    "queues list", "dead list", "dead show", "dead redrive", "dead purge",
+    "workers list", "workers scale", "doctor", "version",
 )  # fmt: skip
 
 
@@ -146,6 +147,13 @@ def test_without_an_app_it_says_what_to_type(
         (["init"], 2, "Missing argument 'APP'"),
         (["publish", "main:app", "add", '{"a": 1}'], 2, "no Kafka is configured"),
         (["cancel", "main:app"], 2, "usage: taskstream cancel APP ID"),
+        (["dead", "list", "main:app", "--by", "size"], 2, "count by reason, task or topic"),
+        (["dead", "list", "main:app", "--since", "yesterday"], 2, "'yesterday' is no time"),
+        (["dead", "list", "main:app", "--where", "cents >"], 2, "where 'cents >'"),
+        (["dead", "show", "main:app"], 2, "usage: taskstream dead show APP ID"),
+        (["dead", "redrive"], 2, "usage: taskstream dead redrive APP"),
+        (["dead", "redrive", "main:app", "--set", "cents"], 2, "write NAME=VALUE"),
+        (["dead", "redrive", "main:app", "--edit"], 2, "give its id"),
         (["workers", "scale", "main:app", "many"], 2, "'many' is no number of children"),
         (["workers", "scale", "main:app", "0"], 2, "0 children: a worker has 1 to 1000"),
     ],

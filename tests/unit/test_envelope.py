@@ -10,6 +10,7 @@ from taskstream.core.envelope import (
     Header,
     Place,
     Stamp,
+    address_to,
     bury,
     identity_of,
     name_task,
@@ -146,3 +147,36 @@ def test_a_copy_has_the_identity_of_its_original() -> None:
     assert identity_of(again) == identity_of(letter) == (b"a", b"1", b"2")
     assert identity_of([("ts-id", b"a"), ("ts-run", b"many")]) == (b"a", b"many", b"1")
     assert identity_of([]) == (b"", b"0", b"1")
+
+
+@given(envelopes, places, times)
+def test_a_new_run_begins_anew_and_stays_the_same_task(
+    envelope: Envelope, home: Place, now: float
+) -> None:
+    """Attempts, due time, death and trace are over, and so is an expiry that has passed; the rest stays.
+
+    Broken on purpose once, and seen to fail: an expiry that is kept whatever the time.
+    """
+    after = envelope.next_run(home=home, now=now)
+    assert (after.run, after.attempt, after.uncounted) == (envelope.run + 1, 1, 0)
+    assert (after.due, after.grace, after.death, after.trace) == (None, None, None, ())
+    assert (after.lookup, after.home) == (True, home)
+    assert after.expires == (
+        envelope.expires if envelope.expires is not None and envelope.expires > now else None
+    )
+    changed = {
+        "run", "attempt", "uncounted", "due", "grace", "death", "trace", "lookup", "home", "expires",
+    }  # fmt: skip
+    for name in Envelope._fields:
+        if name not in changed:
+            assert getattr(after, name) == getattr(envelope, name)
+
+
+def test_a_letter_names_the_group_that_gave_it_up() -> None:
+    """Unless its headers name one already."""
+    assert address_to([("ts-task", b"a")], "shop.tasks.high")[-1] == (
+        "ts-group",
+        b"shop.tasks.high",
+    )
+    named = [("ts-group", b"mine"), ("ts-task", b"a")]
+    assert address_to(named, "shop.tasks.high") == named

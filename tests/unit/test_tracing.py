@@ -33,6 +33,7 @@ from taskstream.observability.tracing import (
     publish_span,
     setup,
     store_span,
+    trace_id_of,
 )
 
 TRACE_ID = "ab" * 16
@@ -86,8 +87,9 @@ def publish(
     key: str | None = None,
     parent: Sequence[Header] | None = None,
     topic: str = "shop.tasks.high",
+    name: str = "send",
 ) -> PublishSpan:
-    return publish_span(topic, task="charge", task_id="o-17", key=key, parent=parent)
+    return publish_span(topic, task="charge", task_id="o-17", key=key, parent=parent, name=name)
 
 
 def process(headers: Sequence[Header], *, attempt: int = 1, key: str | None = "k") -> ProcessSpan:
@@ -494,6 +496,7 @@ def test_spans_say_only_what_the_table_lists(spans: Spans) -> None:
     publish(key="k").acknowledged(3, 42)
     process(INCOMING).finish("dead", ValueError("x"))
     store_span(INCOMING, keyspace="ts", table="results").finish(20)
+    publish(key="k", parent=INCOMING, name="redrive").acknowledged(3, 43)
 
     for told, span in zip(table.SPANS, spans.all(), strict=True):
         assert span.name.split()[0] == told.name.split()[0]
@@ -502,3 +505,12 @@ def test_spans_say_only_what_the_table_lists(spans: Spans) -> None:
         assert set(said(span)) - {table.ERROR_TYPE.name} == listed
         assert span.instrumentation_scope is not None
         assert span.instrumentation_scope.schema_url == table.SCHEMA_URL
+
+
+def test_a_record_tells_its_trace_where_somebody_recorded_one() -> None:
+    """Nobody is sent to look for what was not sampled, or not written."""
+    unsampled: Header = ("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-00".encode())
+    assert trace_id_of(INCOMING) == TRACE_ID
+    assert trace_id_of([unsampled]) is None
+    assert trace_id_of([("traceparent", b"no trace")]) is None
+    assert trace_id_of([]) is None
