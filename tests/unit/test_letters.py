@@ -43,8 +43,10 @@ def test_a_later_attempt_is_the_letter_of_its_run() -> None:
     ledger.enter(replace(letter(offset=1), attempt=4))
     ledger.enter(letter(offset=2))
     assert [one.attempt for one in ledger.letters()] == [4]
-    ledger.enter(replace(letter(partition=1), attempt=5))
+    ledger.enter(replace(letter(offset=3), attempt=5))
     assert [one.attempt for one in ledger.letters()] == [5]
+    ledger.enter(replace(letter(partition=1), attempt=6))
+    assert [one.attempt for one in ledger.letters()] == [6]
 
 
 def test_a_closing_ends_its_run_and_no_other() -> None:
