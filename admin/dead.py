@@ -68,7 +68,7 @@ class ShownLetter:
         arguments: the decoded arguments; None where they can't be read.
         unreadable: why they can't be read; empty where they can.
         value: the bytes of the record's value; None for none at all.
-        key: the record's key as text; None where it has none.
+        key: the ordering key; None where the record is keyed by the task's id alone, or has no key.
         priority: the priority it was published with; None where the record doesn't say.
         home: the partition that a redrive gives it back to, `topic/partition`; None where nobody knows.
         published: when it was first published.
@@ -130,10 +130,15 @@ class ShownLetter:
 
     def _argument_lines(self) -> Iterator[str]:
         if self.arguments is None:
-            yield f"arguments  can't be read: {self.unreadable}"
-            yield f"           {len(self.value or b'')} bytes: {(self.value or b'')[:64].hex(' ')}"
-        for name, value in (self.arguments or {}).items():
-            yield f"  {name} = {value!r}"
+            value = self.value or b""
+            told = [
+                f"can't be read: {self.unreadable}",
+                f"{len(value)} bytes: {value[:64].hex(' ')}",
+            ]
+        else:
+            told = [f"{name} = {value!r}" for name, value in self.arguments.items()]
+        for number, line in enumerate(told):
+            yield f"{'' if number else 'arguments':<10} {line}"
 
 
 @dataclass(slots=True)
@@ -277,6 +282,7 @@ def _refusal(letter: Letter, rows: Sequence[Row]) -> Refusal | None:
 def _shown(app: "App", letter: Letter, record: Record, rows: Sequence[Row]) -> ShownLetter:
     envelope, (arguments, unreadable) = _envelope(record), _arguments(app, record)
     last = current(rows)
+    key = None if record.key is None else record.key.decode(errors="replace")
     home = home_of(envelope, letter)
     of_run = current(row for row in rows if row.run == letter.run)
     published = next((row.published for row in rows if row.published is not None), None)
@@ -287,7 +293,7 @@ def _shown(app: "App", letter: Letter, record: Record, rows: Sequence[Row]) -> S
         arguments=arguments,
         unreadable=unreadable,
         value=record.value,
-        key=None if record.key is None else record.key.decode(errors="replace"),
+        key=None if key == letter.id else key,
         priority=envelope.priority,
         home=None if home is None else str(home),
         published=envelope.published or published,

@@ -287,4 +287,5 @@ def _run_line(one: ShownRun) -> str:
     why = f" ({one.why})" if one.why else ""
     error = f": {one.error}" if one.error else ""
     attempts = "1 attempt" if one.attempts == 1 else f"{one.attempts} attempts"
-    return f"run {one.run:<6} {one.state} after {attempts}{asked}{why}{error}"
+    after = f" after {attempts}" if one.attempts else ""
+    return f"run {one.run:<6} {one.state}{after}{asked}{why}{error}"

@@ -242,7 +242,8 @@ def redrive(
     if dry_run or not (plan.redriven or plan.already):
         _end(plan.as_json(), failed=bool(plan.refused), as_json=as_json)
         return
-    confirm(_question("Redrive", plan.redriven, opened), yes=yes)
+    if plan.redriven:
+        confirm(_question("Redrive", plan.redriven, opened), yes=yes)
     with until_interrupted() as stop, progress_bar("redriving") as progress:
         done = carry_out(
             opened,

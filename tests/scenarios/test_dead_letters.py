@@ -179,7 +179,7 @@ def test_a_letter_is_shown_with_all_that_is_known(stage: Stage) -> None:
     (letter,) = eventually(lambda: letters(stage.app).letters, timeout=30)
     shown = dead.show(stage.app, handle.id)
     assert shown.arguments == {"order_id": "o-17", "cents": -5}
-    assert (shown.state, shown.key, shown.letter) == (State.DEAD, handle.id, letter)
+    assert (shown.state, shown.key, shown.letter) == (State.DEAD, None, letter)
     assert [(one.run, one.attempt, one.state) for one in shown.tries] == [
         (0, 1, State.RETRYING), (0, 2, State.RETRYING), (0, 3, State.DEAD),
     ]  # fmt: skip
