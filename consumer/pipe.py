@@ -53,6 +53,7 @@ class Given(NamedTuple):
         suspicion: whether a process may have died of it.
         cancelled: whether it is not to be run, only to be recorded as cancelled.
         turn: before which others it runs.
+        why: by which order it is cancelled, where that is more than a request for its own end.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Given(NamedTuple):
     suspicion: Suspicion
     cancelled: bool = False
     turn: Turn = Turn.COMMON
+    why: str = ""
 
 
 class Reply(NamedTuple):
@@ -249,6 +251,19 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """The parent's word to a child: give back those of these tasks that you have not begun.
+
+    They come back as `Dropped`; what has begun goes on. Suspects stay: their strikes are written.
+
+    Args:
+        numbers: as in `Given`.
+    """
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The parent's word to a child: end once everything you hold is stored."""
 
@@ -313,6 +328,11 @@ def pack_cancel(numbers: Sequence[int], *, record: bool) -> bytes:
     return _pack(("cancel", tuple(numbers), record))
 
 
+def pack_recall(numbers: Sequence[int]) -> bytes:
+    """A frame that takes back what has not begun; see `Recall`."""
+    return _pack(("recall", tuple(numbers)))
+
+
 def pack_stop() -> bytes:
     """The frame that ends a child."""
     return _pack(("stop",))
@@ -330,6 +350,7 @@ Frame = (
     | Pulse
     | Beat
     | Cancel
+    | Recall
     | Stop
 )
 
@@ -352,9 +373,9 @@ def _read_given(frame: Any) -> list[Given]:
     return [
         Given(
             number, Record._make(record), given_us, fence, group, lookup,
-            _SUSPICIONS[suspicion], cancelled, _TURNS[turn],
+            _SUSPICIONS[suspicion], cancelled, _TURNS[turn], why,
         )
-        for number, record, given_us, fence, group, lookup, suspicion, cancelled, turn in frame[1]
+        for number, record, given_us, fence, group, lookup, suspicion, cancelled, turn, why in frame[1]
     ]  # fmt: skip
 
 
@@ -397,6 +418,7 @@ _READERS: dict[str, Any] = {
     "pulse": lambda frame: Pulse(*frame[1:]),
     "beat": lambda frame: Beat(frame[1]),
     "cancel": lambda frame: Cancel(*frame[1:]),
+    "recall": lambda frame: Recall(frame[1]),
     "stop": lambda _frame: Stop(),
 }
 

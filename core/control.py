@@ -7,12 +7,13 @@ has read to the same place, however often he started over.
 Cancels may be many, and every one of them ends: its task's owner takes it back at the task's final
 state; one whose task nobody ever sees falls out by age, when no record of the task can be left. The
 other orders are few, and hold until they are taken back: whoever they concern says them again before
-they would fall out.
+they would fall out. (But for a purge: like a cancel it has nothing left to do by then.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
+from taskstream.core.queue_orders import HOLDING, NO_ORDERS, QueueOrder, QueueOrders, is_queue_order
 from taskstream.core.tiers import TIERS
 
 CANCEL = "cancel"
@@ -36,6 +37,7 @@ class Order:
         at: when it was given, seconds since 1970.
         who: who gave it.
         reason: why; empty where nobody said.
+        since: when it was first appended, where it is said again; None the first time.
     """
 
     verb: str
@@ -44,6 +46,7 @@ class Order:
     at: float
     who: str
     reason: str = ""
+    since: float | None = None
 
     @property
     def key(self) -> bytes:
@@ -78,13 +81,18 @@ class Control:
 
     Args:
         lifetime: for how many seconds an order holds that nobody takes back or says again.
+
+    Attributes:
+        queues: those about queues and tasks; another value after each change of them.
     """
 
     def __init__(self, lifetime: float) -> None:
+        self.queues = NO_ORDERS
         self._lifetime = lifetime
         self._step = lifetime / _GENERATIONS
         self._cancelled: dict[int, Digests] = {}
         self._standing: dict[bytes, tuple[Order, float]] = {}
+        """By key, the order and when it was said last."""
 
     def give(self, order: Order, at: float) -> None:
         """Takes an order in.
@@ -100,10 +108,13 @@ class Control:
             # Taken out first: the order of a dict is that in which its keys came.
             self._standing.pop(order.key, None)
             self._standing[order.key] = (order, at)
+            self._note_change(order)
 
     def take_back(self, key: bytes) -> None:
         """Forgets the order on that key; harmless where there is none."""
-        self._standing.pop(key, None)
+        gone = self._standing.pop(key, None)
+        if gone is not None:
+            self._note_change(gone[0])
         if not self._cancelled:
             return
         digest = _digest(key)
@@ -117,9 +128,10 @@ class Control:
         oldest = int((now - self._lifetime) / self._step)
         for generation in [one for one in self._cancelled if one < oldest]:
             del self._cancelled[generation]
-        for key, (_, at) in list(self._standing.items()):
+        for key, (order, at) in list(self._standing.items()):
             if at < now - self._lifetime:
                 del self._standing[key]
+                self._note_change(order)
 
     @property
     def cancels_any(self) -> bool:
@@ -144,17 +156,40 @@ class Control:
         return int(numbers[-1]) if numbers and numbers[-1] is not None else None
 
     def fading(self, worker: str, now: float) -> list[Order]:
-        """The orders to that worker, or to all, that must be said again to stay in the topic."""
-        said = {order.key: at for order, at in self._standing.values()}
+        """The orders to that worker, or to all, that must be said again to stay in the topic.
+
+        Those that hold queues and tasks back concern all. They keep the moment since which they hold.
+        """
+        old = [one for one in self._standing.values() if one[1] < now - self._lifetime / 2]
         return [
-            order for order in self.orders_to(worker) if said[order.key] < now - self._lifetime / 2
+            replace(order, since=_since(order, at)) if _holds_back(order) else order
+            for order, at in old
+            if _holds_back(order) or order.target in (worker, EVERYBODY)
         ]
 
     def orders_to(self, worker: str) -> list[Order]:
-        """What holds for that worker, or for all, beside cancels; oldest first."""
+        """What holds for that worker, or for all workers, beside cancels; oldest first."""
         return [
             order for order, _ in self._standing.values() if order.target in (worker, EVERYBODY)
         ]
+
+    def _note_change(self, order: Order) -> None:
+        """Makes `queues` anew after a change of such an order; they are few."""
+        if is_queue_order(order.verb, order.target):
+            self.queues = QueueOrders(
+                QueueOrder(one.verb, one.target, _since(one, at), one.who, one.reason)
+                for one, at in self._standing.values()
+                if is_queue_order(one.verb, one.target)
+            )
+
+
+def _holds_back(order: Order) -> bool:
+    return order.verb in HOLDING and is_queue_order(order.verb, order.target)
+
+
+def _since(order: Order, said_at: float) -> float:
+    """Since when an order holds: when it was appended the first time."""
+    return said_at if order.since is None else order.since
 
 
 class Digests:

@@ -24,6 +24,7 @@ TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 
 LOOKUP_HEADER = "ts-lookup"
 GROUP_HEADER = "ts-group"
+ENTERED_HEADER = "ts-entered"
 HEADER_ROOM_BYTES = 32 * 1024
 """How much the headers that a hand-off adds may take at most."""
 
@@ -84,6 +85,10 @@ class Envelope(NamedTuple):
         parent: id of the task that published it.
         root: id of the first task of that chain.
         replay_of: id of the task that this one repeats under a new id.
+        entered: when the first record of this run was appended, by the broker's clock; the first hop says
+            so. A new run (a redrive, a replay) is to be written without it.
+        deferred: whether it waits only because an order holds it back, so that it goes home as soon as
+            none does.
         death: set in dead letters.
         trace: W3C headers.
         others: headers that are not ours, in order.
@@ -106,6 +111,8 @@ class Envelope(NamedTuple):
     parent: str | None = None
     root: str | None = None
     replay_of: str | None = None
+    entered: float | None = None
+    deferred: bool = False
     death: Death | None = None
     trace: tuple[Header, ...] = ()
     others: tuple[Header, ...] = ()
@@ -125,6 +132,7 @@ class Envelope(NamedTuple):
             due=due,
             grace=grace,
             lookup=True,
+            deferred=False,
             death=None,
         )
 
@@ -266,6 +274,42 @@ def peek(headers: Iterable[Header]) -> Peek:
         None if group is None else group.decode(errors="replace"),
         due,
     )
+
+
+class Standing(NamedTuple):
+    """What of a record decides which orders about queues and tasks are about it.
+
+    Args:
+        task: the task's name; empty where the record doesn't say.
+        entered: when the first record of its run was appended, seconds since 1970.
+        deferred: whether it waits only because an order holds it back.
+    """
+
+    task: str
+    entered: float
+    deferred: bool
+
+
+def standing(headers: Iterable[Header], appended: float) -> Standing:
+    """Reads these facts, and never fails.
+
+    Args:
+        headers: the record's.
+        appended: when the record was appended, which counts where no hop has come before it.
+    """
+    find = dict(headers).get
+    told, entered = find(ENTERED_HEADER), appended
+    if told is not None:
+        with suppress(ValueError):
+            entered = _decode_time(told.decode())
+    task = (find("ts-task") or b"").decode(errors="replace")
+    return Standing(task, entered, find("ts-deferred") == b"1")
+
+
+def enter(headers: Sequence[Header], appended: float) -> list[Header]:
+    """The headers of a record's next hop, with the moment when the first one was appended."""
+    known = any(name == ENTERED_HEADER for name, _ in headers)
+    return list(headers) if known else [*headers, (ENTERED_HEADER, _encode_time(appended))]
 
 
 def identity(headers: Iterable[Header]) -> tuple[str, int]:
@@ -415,6 +459,8 @@ _TEXTS: tuple[tuple[str, Any, Any], ...] = (
     ("ts-parent", None, str.encode),
     ("ts-root", None, str.encode),
     ("ts-replay-of", None, str.encode),
+    (ENTERED_HEADER, None, _encode_time),
+    ("ts-deferred", False, _encode_flag),
 )
 
 _READERS: dict[str, tuple[str, Any]] = {
@@ -435,6 +481,8 @@ _READERS: dict[str, tuple[str, Any]] = {
     "ts-parent": ("parent", str),
     "ts-root": ("root", str),
     "ts-replay-of": ("replay_of", str),
+    ENTERED_HEADER: ("entered", _decode_time),
+    "ts-deferred": ("deferred", _decode_flag),
 }
 
 _DEATH = {

@@ -45,6 +45,10 @@ class Names:
         """The topic of a queue's priority."""
         return f"{self.app}.{queue}.{priority}"
 
+    def lane(self, topic: str) -> str:
+        """`queue.priority` of such a topic: the inverse of `tasks`; of another app's, the whole name."""
+        return topic.removeprefix(f"{self.app}.")
+
     def group(self, queue: str, priority: str, group: str | None = None) -> str:
         """The consumer group that works on it; `group` replaces the app's name."""
         return f"{group or self.app}.{queue}.{priority}"

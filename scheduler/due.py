@@ -12,14 +12,15 @@ waiting in it than that and the half that can be borrowed, some are late.
 """
 
 import heapq
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 
 from taskstream.broker.records import Record
 from taskstream.core.control import run_of
-from taskstream.core.envelope import Envelope, Place
+from taskstream.core.envelope import Envelope, Place, standing
 from taskstream.core.names import Names
+from taskstream.core.queue_orders import QueueOrders
 from taskstream.core.tiers import TIERS, leaves_tier_at, tier_for
 
 HEAP_RECORDS = 40_000
@@ -56,9 +57,30 @@ def next_move(waiting: "Waiting", names: Names, now: float) -> Move:
         now: seconds since 1970.
     """
     assert waiting.home is not None
-    if waiting.cancelled or waiting.due <= now:
+    if waiting.at_once or waiting.due <= now:
         return Move(waiting.home.topic, waiting.home.partition, home=True)
     return Move(names.delay(tier_for(waiting.due - now)), None, home=False)
+
+
+def goes_home(record: Record, home: Place | None, orders: QueueOrders, names: Names) -> bool:
+    """Whether a record need not wait for its time, by the orders about queues and tasks.
+
+    A purged task is only to be recorded; and one that was deferred because an order held it back is free
+    when none does any more.
+
+    Args:
+        record: the record as it waits.
+        home: where it goes in the end; None where its headers can't be read.
+        orders: those that hold.
+        names: the app's topics.
+    """
+    if home is None:
+        return False
+    told = standing(record.headers, record.timestamp)
+    what = (names.lane(home.topic), told.task, told.entered)
+    if orders.any and orders.purge_of(*what) is not None:
+        return True
+    return told.deferred and not orders.holds_back(*what)
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -72,7 +94,8 @@ class Waiting:
         epoch: the assignment of its partition; fences what an earlier one left behind.
         home: where it goes in the end; None where its headers can't be read.
         due: not to be run before.
-        cancelled: whether it goes home at once, to be recorded as cancelled.
+        at_once: whether it goes home at once, its due time notwithstanding: to be recorded as cancelled, or
+            because the order is over that held it back.
         homeless: since when Kafka has known no such topic or partition as its next stop; 0 where it
             has not said so.
         refused: why it can't be moved on, and goes to the dead letters instead; empty where it can.
@@ -84,7 +107,7 @@ class Waiting:
     epoch: int = field(compare=False)
     home: Place | None = field(default=None, compare=False)
     due: float = field(default=0.0, compare=False)
-    cancelled: bool = field(default=False, compare=False)
+    at_once: bool = field(default=False, compare=False)
     homeless: float = field(default=0.0, compare=False)
     refused: str = field(default="", compare=False)
 
@@ -106,13 +129,13 @@ class Heap:
         *,
         span: float,
         epoch: int,
-        cancelled: bool = False,
+        at_once: bool = False,
     ) -> None:
-        """Lets a record wait in a tier of `span` seconds; a cancelled one moves at once."""
+        """Lets a record wait in a tier of `span` seconds, or move `at_once`; see `Waiting`."""
         due = envelope.due or 0.0
-        moves_at = 0.0 if cancelled else leaves_tier_at(span, record.timestamp, due)
+        moves_at = 0.0 if at_once else leaves_tier_at(span, record.timestamp, due)
         self._push(
-            Waiting(moves_at, next(self._numbers), record, epoch, envelope.home, due, cancelled)
+            Waiting(moves_at, next(self._numbers), record, epoch, envelope.home, due, at_once)
         )
 
     def push_refused(self, record: Record, why: str, *, epoch: int) -> None:
@@ -125,9 +148,17 @@ class Heap:
         Args:
             cancelled: the runs of tasks, as `core.control.run_of` names them.
         """
+        self.hasten(lambda waiting: run_of(*waiting.record.identity) in cancelled)
+
+    def hasten(self, wanted: Callable[[Waiting], bool]) -> None:
+        """Lets those move at once that are wanted.
+
+        Args:
+            wanted: tells them; not asked about those that can't be moved on.
+        """
         self._waiting = [
-            replace(waiting, moves_at=0.0, cancelled=True)
-            if run_of(*waiting.record.identity) in cancelled
+            replace(waiting, moves_at=0.0, at_once=True)
+            if not waiting.at_once and not waiting.refused and wanted(waiting)
             else waiting
             for waiting in self._waiting
         ]

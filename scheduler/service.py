@@ -23,13 +23,23 @@ from taskstream.broker.offsets import Progress, Tracker
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Ack, Sender
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
-from taskstream.core.envelope import HEADER_ROOM_BYTES, Death, Place, bury, read
+from taskstream.core.envelope import HEADER_ROOM_BYTES, Death, Place, bury, enter, read
 from taskstream.core.errors import BrokerError, Undecodable
 from taskstream.core.faultpoints import AFTER_MOVE, BEFORE_MOVE, fault_point
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs
-from taskstream.scheduler.due import Heap, Load, Move, Waiting, full, next_move, shares, take_limit
+from taskstream.scheduler.due import (
+    Heap,
+    Load,
+    Move,
+    Waiting,
+    full,
+    goes_home,
+    next_move,
+    shares,
+    take_limit,
+)
 from taskstream.schemas.control import ControlTopic, Heard
 from taskstream.schemas.records import Records
 
@@ -174,12 +184,23 @@ class Scheduler:
         return max(0.0, min(POLL, next_at - self._clock.now()))
 
     def _obey(self) -> None:
-        """Brings home what was cancelled. What was before it waited here is seen when it arrives."""
+        """Brings home what was cancelled or purged, and what no order holds back any more.
+
+        What was ordered before a record waited here is seen when the record arrives.
+        """
+        before = (self._orders.control.queues, self._orders.caught_up)
         while self._heard:
             cancelled = self._orders.take(self._heard.popleft())
             if cancelled:
                 self._heap.hurry(cancelled)
         self._orders.control.expire(self._clock.now())
+        if before != (self._orders.control.queues, self._orders.caught_up):
+            self._heap.hasten(lambda one: self._goes_home(one.record, one.home))
+
+    def _goes_home(self, record: Record, home: Place | None) -> bool:
+        # Before all orders are known, each record that one of them holds back would seem to be free.
+        orders = self._orders
+        return orders.caught_up and goes_home(record, home, orders.control.queues, self._names)
 
     def _arrive(self, record: Record) -> None:
         place = Place(record.topic, record.partition)
@@ -201,12 +222,14 @@ class Scheduler:
             )
             self._heap.push_refused(record, why, epoch=partition.epoch)
         else:
+            control = self._orders.control
             self._heap.push(
                 record,
                 envelope,
                 span=partition.span,
                 epoch=partition.epoch,
-                cancelled=self._orders.control.is_cancelled(envelope.id, envelope.run),
+                at_once=control.is_cancelled(envelope.id, envelope.run)
+                or ((control.queues.any or envelope.deferred) and self._goes_home(record, envelope.home)),
             )
 
     def _move(self, waiting: Waiting, now: float) -> None:
@@ -219,7 +242,10 @@ class Scheduler:
                 bury(record.headers, death, ()),
             )
         else:
-            move, headers = next_move(waiting, self._names, now), list(record.headers)
+            move, headers = (
+                next_move(waiting, self._names, now),
+                enter(record.headers, record.timestamp),
+            )
 
         def done(_ack: Ack | None, error: BrokerError | None) -> None:
             self._moved.append(_Moved(waiting, error))

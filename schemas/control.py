@@ -25,6 +25,7 @@ def encode_order(records: Records, order: Order) -> bytes:
         "at": int(order.at * 1e6),
         "who": order.who,
         "reason": order.reason,
+        "since": None if order.since is None else round(order.since * 1e6),
     }
     return records.encode("control", fields)
 
@@ -38,7 +39,8 @@ def decode_order(records: Records, value: bytes) -> Order:
     name, fields = records.decode(value)
     if name != "control":
         raise Undecodable(f"a {name} record is no order")
-    return Order(**{**fields, "at": fields["at"] / 1e6})
+    since = fields["since"]
+    return Order(**{**fields, "at": fields["at"] / 1e6, "since": since and since / 1e6})
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,9 @@ from taskstream.results.row import Row
 UNKNOWN = ("UnknownTask", "UnknownSchema")
 """Reasons that are put off during `unknown_grace` before they kill."""
 
+PURGED = "Purged"
+"""What stands as the error of a task that a purge has ended; its text says by whom, and why."""
+
 
 @dataclass(slots=True, eq=False)
 class Attempt:
@@ -58,6 +61,8 @@ class Attempt:
         stop: set when it should end.
         abandoned: whether it is somebody else's by now: it ends, and nothing of it is recorded.
         cancelled: whether somebody asked for its end: unless it returns, it ends as cancelled.
+        claimed: whether it has begun, or been judged without: the parent can't take it back any more.
+        recalled: whether the parent has taken it back before that: it is nobody's business here.
         span: its trace span.
         write_span: the span of its row's write.
         refusals: how often the store refused its row.
@@ -78,6 +83,8 @@ class Attempt:
     stop: Stop = field(default_factory=Stop)
     abandoned: bool = False
     cancelled: bool = False
+    claimed: bool = False
+    recalled: bool = False
     span: ProcessSpan | None = None
     write_span: StoreSpan | None = None
     refusals: int = 0
@@ -302,4 +309,6 @@ def _error(attempt: Attempt) -> tuple[str | None, str | None, str | None]:
         return attempt.verdict.reason, attempt.verdict.message, None
     if isinstance(attempt.verdict, Again) and attempt.verdict.grace is not None:
         return UNKNOWN[attempt.task is not None], "put off: unknown here so far", None
+    if attempt.given.why:
+        return PURGED, attempt.given.why, None
     return None, None, None

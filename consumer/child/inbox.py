@@ -7,7 +7,7 @@ is kept, and the rest comes on whatever is urgent (`Line`); the word to stop com
 import threading
 
 from taskstream.consumer.child.line import Line
-from taskstream.consumer.pipe import Cancel, Frame, Stop, Turn
+from taskstream.consumer.pipe import Cancel, Frame, Recall, Stop, Turn
 
 
 class Inbox:
@@ -43,7 +43,7 @@ class Inbox:
 
 
 def _turns(frame: Frame) -> tuple[Turn, ...]:
-    if isinstance(frame, Cancel):
+    if isinstance(frame, Cancel | Recall):
         # Behind the tasks of either kind that came before it: it may be about any of them, finds none
         # that is not prepared yet, and is not said again.
         return (Turn.URGENT, Turn.COMMON)

@@ -30,6 +30,7 @@ from taskstream.consumer.pipe import (
     Cancel,
     Failure,
     Hello,
+    Recall,
     Stop,
     TaskFacts,
     pack_failure,
@@ -180,6 +181,8 @@ def _read(link: Link, inbox: Inbox, service: "Service", vitals: "Vitals") -> Non
         if isinstance(frame, Cancel):
             # Now, for preparing may wait for a store; and in its turn, for what waits to be prepared.
             service.cancel(frame.numbers, record=frame.record)
+        elif isinstance(frame, Recall):
+            service.recall(frame.numbers)
         inbox.put(frame)
     os._exit(1)
 
@@ -192,6 +195,8 @@ def _prepare(inbox: Inbox, service: "Service") -> None:
                 service.main.stop()
             elif isinstance(frame, Cancel):
                 service.cancel(frame.numbers, record=frame.record)
+            elif isinstance(frame, Recall):
+                service.recall(frame.numbers)
             elif isinstance(frame, list):
                 service.take(frame)
     except BaseException:  # noqa: BLE001 - a child that can't prepare tasks must not sit on them

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from queue import SimpleQueue
 from types import FrameType
@@ -61,6 +61,7 @@ class Running:
         self._begun = begun
         self._clock = clock
         self._attempts: dict[int, Attempt] = {}
+        self._claiming = threading.Lock()
         self._limited = threading.Event()
         self._watchdog = threading.Thread(
             target=self._watch, name="taskstream-watchdog", daemon=True
@@ -69,6 +70,25 @@ class Running:
 
     def __len__(self) -> int:
         return len(self._attempts)
+
+    def claim(self, attempt: Attempt) -> bool:
+        """Notes that an attempt is about to begin, or is judged without; whether it is still ours to do so.
+
+        What the parent has taken back may be with another child by now: not a word is to be said of it.
+        """
+        with self._claiming:
+            attempt.claimed = not attempt.recalled
+            return attempt.claimed
+
+    def recall(self, attempts: Iterable[Attempt]) -> list[Attempt]:
+        """Lets the parent take back those of these attempts that have not begun; returns them."""
+        recalled = []
+        for attempt in attempts:
+            with self._claiming:
+                if not attempt.claimed and not attempt.recalled:
+                    attempt.recalled = True
+                    recalled.append(attempt)
+        return recalled
 
     def begin(self, attempt: Attempt) -> None:
         """Notes that an attempt starts now.
@@ -186,6 +206,9 @@ class AsyncRunner:
             self._loop.create_task(self._run(*following))
 
     async def _run(self, attempt: Attempt, context: Context) -> None:
+        if not self._running.claim(attempt):
+            self._make_room(attempt)
+            return
         value: Any = None
         error: BaseException | None = None
         # Only now: a task that is cancelled before its first step would end without a word.
@@ -414,6 +437,8 @@ def run_here(
         interrupts: interrupts it where it must end; in the main thread only.
     """
     assert attempt.task is not None
+    if not running.claim(attempt):
+        return
     value: Any = None
     error: BaseException | None = None
     try:

@@ -35,6 +35,7 @@ from taskstream.consumer.pipe import (
     pack_retiring,
     pack_verdicts,
 )
+from taskstream.consumer.suspicion import Suspicion
 from taskstream.consumer.verdict import Dead, text_of
 from taskstream.core.clock import Clock
 from taskstream.core.errors import BrokerError, SchemaConflict, SchemaError, StoreError
@@ -129,13 +130,15 @@ class Service:
         ] = {}
         tracer = tracing.current_tracer()
         for attempt in attempts:
+            if attempt.recalled:
+                continue
             self._begun.prepare(attempt.given.number)
             self._prepare(attempt, tracer)
             if attempt.verdict is None:
                 submitted.setdefault(self._runner(attempt), []).append(
                     (attempt, self._context(attempt))
                 )
-            else:
+            elif self._running.claim(attempt):
                 self._record(attempt)
         self._begun.prepare(0)
         for submit, ready in submitted.items():
@@ -165,6 +168,24 @@ class Service:
                 self._async.cancel(attempt)
             elif runs == "process":
                 self.main.cancel()
+
+    def recall(self, numbers: Collection[int]) -> None:
+        """Gives attempts back that have not begun, unrecorded; what runs goes on. Never blocks.
+
+        Suspects stay: the row of their strike may be under way, and they are fed one by one anyhow.
+
+        Args:
+            numbers: as in `Given`; those that are not held here are passed over.
+        """
+        with self._idle:
+            ours = [self._attempts[number] for number in numbers if number in self._attempts]
+        recalled = self._running.recall(
+            attempt for attempt in ours if attempt.given.suspicion is Suspicion.NONE
+        )
+        if recalled:
+            # Forgotten here first: the parent may give one of them to this very child again.
+            self._let_go(recalled)
+            self._link.send(pack_dropped([attempt.given.number for attempt in recalled]))
 
     def abandon(self) -> None:
         """Ends everything here, unrecorded."""
@@ -228,7 +249,8 @@ class Service:
                 continue
             ruling = steps.weigh(attempt)
             if ruling.alone and not ruling.dead and not self._solo:
-                quarantined.add(attempt)
+                if self._running.claim(attempt):
+                    quarantined.add(attempt)
             elif ruling.record:
                 struck.append(attempt)
         if quarantined:

@@ -2,9 +2,9 @@
 
 An entry waits in one place at a time: for its due time, for the horizon (in its partition), in its
 lane for its turn or its key, for a worker that holds it since before a rebalance (with its key, so that
-nothing behind it starts), for a limit of its task, or for a child that it has to itself. Only the
-lane's wait counts against what the intake may bring: who waits for something else must not keep others
-from being taken in.
+nothing behind it starts), for an order that holds it back (with its key, too), for a limit of its task,
+or for a child that it has to itself. Only the lane's wait counts against what the intake may bring: who
+waits for something else must not keep others from being taken in.
 """
 
 import heapq
@@ -12,6 +12,7 @@ from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from taskstream.broker.records import Record
+from taskstream.consumer.parent.aside import Aside
 from taskstream.consumer.parent.breaker import Breakers
 from taskstream.consumer.parent.children import Child, Children
 from taskstream.consumer.parent.intake import Intake
@@ -22,8 +23,8 @@ from taskstream.consumer.parent.partitions import Partition
 from taskstream.consumer.pipe import Given, TaskFacts, Turn, pack_given
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.clock import Clock
-from taskstream.core.control import run_of
-from taskstream.core.envelope import Place
+from taskstream.core.envelope import Place, standing
+from taskstream.core.queue_orders import QueueOrders
 from taskstream.observability import logs
 
 _log = logs.logger(__name__)
@@ -64,6 +65,8 @@ class Dispatch:
         self._breakers = breakers
         self._is_cancelled = is_cancelled
         self._clock = clock
+        self._aside = Aside({name for name, facts in tasks.items() if facts.strict_order})
+        self._deferred: list[tuple[Entry, bool]] = []
         self._alone: list[Entry] = []  # urgent ones first
         self._solo_reserved = 0
         self._held: list[Entry] = []
@@ -82,15 +85,20 @@ class Dispatch:
         """
         if entry.held is not None and entry.task in self._limits:
             self._limits.occupy(entry, self._clock.monotonic())
-        if due > self._clock.now() and not self._is_cancelled(entry.record):
+        if due > self._clock.now() and not self._ends(entry) and not _is_deferred(entry.record):
             heapq.heappush(self._not_yet_due, (due, entry.number, entry))
             self._park(entry)
         elif partition.within_horizon(entry):
             self.queue(entry)
 
     def queue(self, entry: Entry) -> None:
-        """Puts a task into its lane, to be given out or to wait for its key."""
-        if not self._lanes.push(entry):
+        """Puts a task into its lane, to be given out or to wait for its key.
+
+        Where an order holds back more of its partition than may stay here, it is deferred.
+        """
+        if self._aside.any and entry.held is None and self._leaves(entry):
+            self._defer(entry, holds_key=False)
+        elif not self._lanes.push(entry):
             self._park(entry)
 
     def come_back(self, entry: Entry, suspicion: Suspicion) -> None:
@@ -104,31 +112,55 @@ class Dispatch:
         entry.lookup, entry.suspicion = True, suspicion
         if self._ownership.startable(entry) is None:
             return
-        if entry.alone:
+        if entry.alone and not self._holds_back(entry):
             self._queue_alone(entry)
         else:
             self._lanes.push_again(entry)
 
-    def hurry(self, cancelled: Collection[str]) -> None:
-        """Lets cancelled tasks be recorded without a wait for their time, or for a child of their own.
+    def hurry(self, ends: Callable[[Entry], bool]) -> None:
+        """Lets tasks that are to end be recorded, without a wait for their time, or for a child of their own.
 
         Args:
-            cancelled: the runs of tasks, as `core.control.run_of` names them.
+            ends: whether a task was cancelled, or purged.
         """
-
-        def hurries(entry: Entry) -> bool:
-            return run_of(*entry.record.identity) in cancelled
-
         self._not_yet_due = [
-            (0.0 if hurries(entry) else due, number, entry)
+            (0.0 if ends(entry) else due, number, entry)
             for due, number, entry in self._not_yet_due
         ]
         heapq.heapify(self._not_yet_due)
         self.wake_due()
-        waited = [entry for entry in self._alone if hurries(entry)]
-        self._alone = [entry for entry in self._alone if not hurries(entry)]
-        for entry in waited + self._limits.withdraw(hurries):
+        self._take_turns_again(ends)
+        for entry in reversed(self._aside.withdraw(ends)):
             self._lanes.push_again(entry)
+
+    @property
+    def queue_orders(self) -> QueueOrders:
+        """The orders about queues and tasks that are heeded."""
+        return self._aside.orders
+
+    def obey(self, orders: QueueOrders) -> None:
+        """Heeds these orders about queues and tasks from now on.
+
+        What was purged is recorded soon, what is held back no more takes its turn, and of what is held
+        back now no more stays than may.
+        """
+        self._aside.obey(orders)
+        self.hurry(lambda entry: self._aside.purge_of(entry) is not None)
+        for entry in reversed(self._aside.withdraw(lambda entry: not self._holds_back(entry))):
+            self._lanes.push_again(entry)
+        if orders.any:
+            # In their turn they are put aside; where they are now they would hold up, or call for a child.
+            self._take_turns_again(self._holds_back)
+            self._shed()
+
+    def is_concerned(self, entry: Entry) -> bool:
+        """Whether a task that a child holds must not start, by an order about queues or tasks."""
+        return self._aside.purge_of(entry) is not None or self._holds_back(entry)
+
+    def take_deferred(self) -> list[tuple[Entry, bool]]:
+        """What is to go through the delay topics because of an order, each with whether it holds its key."""
+        deferred, self._deferred = self._deferred, []
+        return deferred
 
     def runs_alone(self, entry: Entry) -> bool:
         """Whether it has a child to itself when it runs, which can be killed without harm to others."""
@@ -143,7 +175,7 @@ class Dispatch:
         entry.lookup = True  # its row says which attempt comes next, here and with whoever is next
         # The next attempt begins without what was against the last one, as it would elsewhere.
         entry.suspicion, entry.alone = Suspicion.NONE, False
-        if self._is_cancelled(entry.record):
+        if self._ends(entry):
             due = 0.0  # the word came between its verdict and this
         heapq.heappush(self._not_yet_due, (due, entry.number, entry))
 
@@ -170,6 +202,7 @@ class Dispatch:
                 dropped += partition.beyond
                 partition.beyond.clear()
         dropped += self._limits.drop(places, self._clock.monotonic())
+        dropped += self._aside.drop(places)
         dropped += (entry for entry in self._alone if entry.place in places)
         self._alone = [entry for entry in self._alone if entry.place not in places]
         dropped += (entry for entry in self._held if entry.place in places)
@@ -285,9 +318,9 @@ class Dispatch:
                 if entry.held is not None:
                     self._held.append(entry)
                     self._park(entry)
-                elif (entry.alone or self.runs_alone(entry)) and not self._is_cancelled(
-                    entry.record
-                ):
+                elif self._aside.any and self._holds_back(entry):
+                    self._set_aside(entry)
+                elif (entry.alone or self.runs_alone(entry)) and not self._ends(entry):
                     entry.alone = True
                     self._queue_alone(entry)
                     self._park(entry)
@@ -300,9 +333,67 @@ class Dispatch:
 
     def _admitted(self, entry: Entry, now: float) -> bool:
         """Whether its task's limits let it go; one that is only to be recorded needs none."""
-        if entry.task not in self._limits or self._is_cancelled(entry.record):
+        if entry.task not in self._limits or self._ends(entry):
             return True
         return self._limits.admit(entry, now)
+
+    # Orders about queues and tasks
+
+    def _ends(self, entry: Entry) -> bool:
+        """Whether a task is not to be run any more, only to be recorded."""
+        return self._is_cancelled(entry.record) or self._aside.purge_of(entry) is not None
+
+    def _holds_back(self, entry: Entry) -> bool:
+        """Whether an order keeps a task from starting; one that is only to be recorded is free."""
+        return self._aside.holds_back(entry) and not self._ends(entry)
+
+    def _leaves(self, entry: Entry) -> bool:
+        """Whether a task is held back and one too many here."""
+        partition = self._ownership.current(entry)
+        return (
+            partition is not None
+            and self._holds_back(entry)
+            and self._aside.leaves(entry, partition)
+        )
+
+    def _set_aside(self, entry: Entry) -> None:
+        """A task's turn has come, and it is held back: it stays, with its key, or is deferred."""
+        self._limits.end(entry)  # it may have been woken for a place among them
+        if self._leaves(entry):
+            self._defer(entry, holds_key=True)
+            return
+        self._aside.put(entry)
+        if not self._aside.keeps_room(entry):
+            self._free_room([entry])
+
+    def _take_turns_again(self, wanted: Callable[[Entry], bool]) -> None:
+        """Lets those that wait for a limit, or for a child of their own, come to their turn again."""
+        waited = [entry for entry in self._alone if wanted(entry)]
+        self._alone = [entry for entry in self._alone if not wanted(entry)]
+        for entry in waited + self._limits.withdraw(wanted):
+            self._lanes.push_again(entry)
+
+    def _shed(self) -> None:
+        """Defers those of the held-back tasks that are too many, the last ones of each partition."""
+        waiting = [*self._lanes.entries(), *self._aside.waiting()]
+        waiting.sort(key=lambda entry: entry.number)
+        leaving = {
+            entry.number for entry in waiting if entry.held is None and self._leaves(entry)
+        }
+        if leaving:
+            for entry in self._aside.withdraw(lambda entry: entry.number in leaving):
+                self._defer(entry, holds_key=True)
+            for entry, holds_key in self._lanes.withdraw(leaving):
+                self._defer(entry, holds_key=holds_key)
+        for entry in self._aside.waiting():
+            if not self._aside.keeps_room(entry):
+                self._free_room([entry])
+
+    def _defer(self, entry: Entry, *, holds_key: bool) -> None:
+        self._free_room([entry])
+        self._deferred.append((entry, holds_key))
+
+    # Alone
 
     def _short_of_reserve(self, child: Child) -> int:
         """How much of a child's room is for urgent tasks alone, to fill what is reserved for them."""
@@ -346,6 +437,7 @@ class Dispatch:
             entry.given_at, entry.abandoned = now, False
             self._breakers.gave(entry)
             partition.given_to = max(partition.given_to, entry.record.offset + 1)
+            purge = self._aside.purge_of(entry) if self._aside.any else None
             given.append(
                 Given(
                     entry.number,
@@ -355,8 +447,9 @@ class Dispatch:
                     partition.intake.group,
                     entry.lookup,
                     entry.suspicion,
-                    self._is_cancelled(entry.record),
+                    purge is not None or self._is_cancelled(entry.record),
                     self._turn(entry),
+                    "" if purge is None else str(purge),
                 )
             )
         self._free_room(entries)
@@ -393,3 +486,7 @@ class Dispatch:
             freed[entry.lane] = (records, size_bytes)
         for lane, room in freed.items():
             self._intakes[lane].release(*room)
+
+
+def _is_deferred(record: Record) -> bool:
+    return standing(record.headers, record.timestamp).deferred

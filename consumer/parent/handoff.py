@@ -1,15 +1,17 @@
-"""What follows an attempt in Kafka: the next attempt's record, or a dead letter.
+"""What follows an attempt in Kafka: the next attempt's record, or a dead letter; and what is deferred.
 
 Called only after the attempt's row is stored, and the task's offset counts as finished only after
 Kafka has acknowledged the record. A hand-off that a crash repeats has the same identity and comes
-home to the same partition, where it is recognised.
+home to the same partition, where it is recognised. What is deferred has not run: it keeps its identity,
+and no row tells of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from taskstream.broker.records import Record
-from taskstream.broker.sender import Ack, Sender
+from taskstream.broker.sender import Ack, Report, Sender
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.pipe import Judged
 from taskstream.consumer.verdict import Again, Dead
@@ -22,6 +24,20 @@ from taskstream.observability import tracing
 
 MESSAGE_CHARACTERS = 8000
 """Where an error's text is cut in a dead letter's headers; the row has all of it."""
+
+DEFERRED_FOR = 600.0
+"""Seconds until a deferred task comes home to be weighed again, where its order still holds. The scheduler
+brings it home sooner where it doesn't; what it has not read yet waits so long at most."""
+
+
+class Deferred(NamedTuple):
+    """A task that an order holds back, and that waits elsewhere.
+
+    Args:
+        holds_key: whether it holds its key until it has gone.
+    """
+
+    holds_key: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +52,13 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class HandedOff:
-    """The outcome of one hand-off: `error` is None once Kafka has acknowledged it."""
+    """The outcome of one hand-off: `error` is None once Kafka has acknowledged it.
+
+    What was handed off is `judged`: a verdict's, or deferred.
+    """
 
     entry: Entry
-    judged: Judged
+    judged: Judged | Deferred
     error: BrokerError | None
 
 
@@ -63,10 +82,37 @@ def next_attempt(
         home=before.home or Place(record.topic, record.partition),
         group=group,
         published=before.published or record.timestamp,
+        entered=before.entered or record.timestamp,
         trace=(),
     )
     key = judged.task_id.encode() if record.key is None else record.key
     topic = names.delay(tier_for(verdict.due - now))
+    return Outgoing(topic, key, record.value, tuple(envelope.write(after)))
+
+
+def deferred(record: Record, *, names: Names, group: str, now: float) -> Outgoing:
+    """The same record on its way through a delay topic, because an order holds its task back.
+
+    Args:
+        record: the record; its headers can be read.
+        names: the app's topics.
+        group: the consumer group that it comes back to.
+        now: seconds since 1970.
+    """
+    before = envelope.read(record.headers)
+    task_id = before.id or record.identity[0]
+    after = before._replace(
+        id=task_id,
+        home=before.home or Place(record.topic, record.partition),
+        group=group,
+        due=now + DEFERRED_FOR,
+        published=before.published or record.timestamp,
+        entered=before.entered or record.timestamp,
+        lookup=True,
+        deferred=True,
+    )
+    key = task_id.encode() if record.key is None else record.key
+    topic = names.delay(tier_for(DEFERRED_FOR))
     return Outgoing(topic, key, record.value, tuple(envelope.write(after)))
 
 
@@ -118,6 +164,15 @@ class Handoff:
             raise TypeError(f"{judged.verdict} needs no hand-off")
         self._send(entry, judged, outgoing)
 
+    def defer(self, entry: Entry, what: Deferred, *, group: str, now: float) -> None:
+        """Starts to send a task away that an order holds back; the outcome comes to `tell`."""
+        outgoing = deferred(entry.record, names=self._names, group=group, now=now)
+
+        def done(_ack: Ack | None, error: BrokerError | None) -> None:
+            self._tell(HandedOff(entry, what, error))
+
+        self._produce(outgoing, outgoing.headers, done)
+
     def _send(self, entry: Entry, judged: Judged, outgoing: Outgoing) -> None:
         span = tracing.publish_span(
             outgoing.topic,
@@ -134,15 +189,17 @@ class Handoff:
                 span.failed(error or BrokerError("no acknowledgement"))
             self._tell(HandedOff(entry, judged, error))
 
+        self._produce(outgoing, (*outgoing.headers, *span.headers), done)
+
+    def _produce(self, outgoing: Outgoing, headers: Sequence[Header], done: Report) -> None:
         try:
             self._sender.send(
                 outgoing.topic,
                 outgoing.value,
                 key=outgoing.key,
-                headers=[*outgoing.headers, *span.headers],
+                headers=list(headers),
                 on_done=done,
                 timeout=0,
             )
         except BrokerError as error:
-            span.failed(error)
-            self._tell(HandedOff(entry, judged, error))
+            done(None, error)

@@ -18,7 +18,7 @@ the second one finds the row of the first.
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from taskstream.broker.offsets import Held
@@ -49,6 +49,7 @@ class Entry:
         takes_room: whether it still counts among the records that its intake may hold.
         takes_bytes: whether it still counts for the bytes that its intake may hold.
         given_at: when a child got it, seconds since 1970; 0 before.
+        entered: when its run entered, seconds since 1970; None before anybody has asked.
     """
 
     number: int
@@ -65,6 +66,7 @@ class Entry:
     takes_room: bool = True
     takes_bytes: bool = True
     given_at: float = 0.0
+    entered: float | None = None
 
     @property
     def lock(self) -> Lock | None:
@@ -182,6 +184,27 @@ class Lanes:
             self._lanes[following.lane].ready.append(following)
         else:
             del self._locks[lock]
+
+    def entries(self) -> Iterable[Entry]:
+        """All tasks that wait here: for their turn, or for their key."""
+        for lane in self._lanes.values():
+            yield from lane.ready
+        for waiting in self._locks.values():
+            yield from waiting or ()
+
+    def withdraw(self, numbers: Container[int]) -> list[tuple[Entry, bool]]:
+        """Takes these tasks out, each with whether it holds its key: that stays locked until `release`."""
+        gone: list[tuple[Entry, bool]] = []
+        for lane in self._lanes.values():
+            gone += ((entry, True) for entry in lane.ready if entry.number in numbers)
+            lane.ready = deque(entry for entry in lane.ready if entry.number not in numbers)
+        for lock, waiting in self._locks.items():
+            if waiting:
+                gone += ((entry, False) for entry in waiting if entry.number in numbers)
+                self._locks[lock] = deque(
+                    entry for entry in waiting if entry.number not in numbers
+                )
+        return gone
 
     def drop(self, places: Collection[Place]) -> list[Entry]:
         """Forgets every task and key of partitions that are not ours any more; returns the tasks."""

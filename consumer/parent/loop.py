@@ -54,6 +54,7 @@ from taskstream.consumer.pipe import (
     Verdicts,
     pack_beat,
     pack_cancel,
+    pack_recall,
 )
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.consumer.verdict import Done
@@ -261,6 +262,7 @@ class Parent:
         self._beat(work, now)
         if not self._stops and work.orders.caught_up:
             work.dispatch.give_out()
+        self._defer(work)
         self._end_stubborn(now)
         self._ownership.hold_full(work.intakes)
         self._ownership.commit(now)
@@ -276,6 +278,7 @@ class Parent:
             self._heartbeat_at = now + heartbeat.EVERY
             work.tell_workers()
             work.orders.keep(now)
+            self._heed_queue_orders(work)
 
     def _wait(self) -> float:
         """Seconds until something is due by time; what comes from outside ends the wait."""
@@ -375,7 +378,8 @@ class Parent:
                 child.pulse = frame
                 child.pulses += 1
             case Dropped(numbers):
-                for entry in child.let_go(numbers):
+                # Each goes to the head of its lane, so the last one first.
+                for entry in reversed(child.let_go(numbers)):
                     self._come_back(entry, Suspicion.NONE)
             case Quarantined(numbers):
                 _log.info("suspects go on alone", tasks=len(numbers))
@@ -414,8 +418,7 @@ class Parent:
         self._work.settling.tell([entry.number for entry, _ in told], verdicts.events)
         settled = self._work.settling.judged(told)
         if settled < len(told):
-            # Somebody may wait for one that was held over a rebalance: its end is told at once.
-            self._heartbeat_at = 0.0
+            self._tell_at_once()
         if settled == len(verdicts.tasks):
             # Else some are another worker's by now, whose word counts: the store tells of the others.
             self._work.settling.reply(verdicts.replies)
@@ -439,12 +442,12 @@ class Parent:
         """What a child held and has not recorded, as far as anybody here knows."""
         if self._work is not None:
             self._work.dispatch.come_back(entry, suspicion)
-        self._let_go(entry)
-
-    def _let_go(self, entry: Entry) -> None:
-        """Somebody may wait for a task that was held over a rebalance: its end is told at once."""
         if self._ownership.current(entry) is None:
-            self._heartbeat_at = 0.0
+            self._tell_at_once()
+
+    def _tell_at_once(self) -> None:
+        """Somebody may wait for a task that was held over a rebalance, and has ended: it is told now."""
+        self._heartbeat_at = 0.0
 
     def _cancel(self, entries: Collection[Entry]) -> None:
         """Ends running tasks that are, or may soon be, somebody else's; they come back unrecorded."""
@@ -502,6 +505,7 @@ class Parent:
             case Heard():
                 before = work.orders.children
                 self._obey(work, work.orders.take(event))
+                self._heed_queue_orders(work)
                 if work.orders.children != before:
                     self.scale(work.orders.children)
             case Arrived(intake, records):
@@ -593,7 +597,11 @@ class Parent:
         """Ends what runs of these; what waits of them is found when its turn comes, but need not wait."""
         if not cancelled:
             return
-        work.dispatch.hurry(cancelled)
+
+        def ends(entry: Entry) -> bool:
+            return run_of(*entry.record.identity) in cancelled
+
+        work.dispatch.hurry(ends)
         until = self._clock.monotonic() + CANCEL_GRACE
         for child in self._children:
             found = [
@@ -615,6 +623,30 @@ class Parent:
             if entry.number in child.held and child.number in self._children:
                 _log.warning("a cancelled task does not end; its process is", pid=child.pid)
                 self._children.end(child)
+
+    def _heed_queue_orders(self, work: Work) -> None:
+        """Heeds orders about queues and tasks; what a child was fed ahead and has not begun comes back."""
+        before, now = work.dispatch.queue_orders, work.orders.queues
+        if now is before:
+            return
+        for order in set(now.orders) - set(before.orders):
+            _log.warning("an order is in force", order=str(order))
+        for order in set(before.orders) - set(now.orders):
+            _log.info("an order holds no more", order=str(order))
+        work.dispatch.obey(now)
+        for child in self._children:
+            concerned = [
+                number
+                for number, entry in child.held.items()
+                if work.dispatch.is_concerned(entry)
+            ]
+            if concerned:
+                self._children.send(child, pack_recall(concerned))
+
+    def _defer(self, work: Work) -> None:
+        """Sends what an order holds back, and what is too much here, through the delay topics."""
+        for entry, holds_key in work.dispatch.take_deferred():
+            work.settling.defer(entry, holds_key=holds_key)
 
     # End
 

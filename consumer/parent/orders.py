@@ -14,6 +14,7 @@ from taskstream.core.clock import Clock
 from taskstream.core.control import cancel_key
 from taskstream.core.errors import BrokerError
 from taskstream.core.names import Names
+from taskstream.core.queue_orders import QueueOrders
 from taskstream.core.settings import Settings
 from taskstream.schemas.control import ControlTopic, Heard, encode_order
 from taskstream.schemas.records import Records
@@ -77,6 +78,11 @@ class Orders:
     def children(self) -> int | None:
         """How many children the worker was ordered to have; None where nobody said."""
         return self._control.scale_of(self._worker)
+
+    @property
+    def queues(self) -> QueueOrders:
+        """What holds about queues and tasks; another value after each change."""
+        return self._control.queues
 
     def take(self, heard: Heard) -> frozenset[str]:
         """Takes in what was read; returns the targets of new cancels (see `core.control.run_of`)."""

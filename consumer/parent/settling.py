@@ -4,6 +4,9 @@ A verdict is heard only after its row is stored. What must follow in Kafka (a re
 produced then, and only when Kafka has acknowledged it does the offset count as finished. What Kafka
 does not take is tried again for as long as the partition is ours; and where Kafka has not said for a
 while that it is (`is_sure_of`), nothing is handed off before it does: the next owner may have done it.
+
+What an order holds back and has no room here is deferred in the same way, with nothing judged: it goes
+through a delay topic as it is.
 """
 
 import contextlib
@@ -15,7 +18,7 @@ from taskstream.broker.records import Record
 from taskstream.broker.sender import Sender, unheard
 from taskstream.consumer.parent.breaker import Breakers
 from taskstream.consumer.parent.dispatch import Dispatch
-from taskstream.consumer.parent.handoff import Handoff
+from taskstream.consumer.parent.handoff import Deferred, Handoff
 from taskstream.consumer.parent.journal import Journal, Written
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.ownership import Ownership
@@ -76,7 +79,7 @@ class Settling:
         self._strict = strict
         self._counted = Counted(metrics)
         self._clock = clock
-        self._again: list[tuple[float, int, Entry, Judged]] = []
+        self._again: list[tuple[float, int, Entry, Judged | Deferred]] = []
         self._under_way: Tally[Place] = Tally()
         self.finished = 0
 
@@ -142,7 +145,17 @@ class Settling:
                     timeout=0,
                 )
 
-    def handed_off(self, entry: Entry, judged: Judged, error: BrokerError | None) -> None:
+    def defer(self, entry: Entry, *, holds_key: bool) -> None:
+        """Sends a task through the delay topics that an order holds back.
+
+        Args:
+            entry: the task.
+            holds_key: whether its key is locked for it, and free once it has gone.
+        """
+        if self._ownership.startable(entry) is not None:
+            self._hand_off(entry, Deferred(holds_key))
+
+    def handed_off(self, entry: Entry, judged: Judged | Deferred, error: BrokerError | None) -> None:
         """Hears the outcome of a hand-off: finished, or tried again."""
         self._under_way[entry.place] -= 1
         self._under_way += Tally()  # drops what has come to nothing
@@ -154,7 +167,7 @@ class Settling:
             return
         _log.warning(
             "Kafka did not take a hand-off; it is tried again, and the offset stays open",
-            task=judged.task, task_id=judged.task_id, source=entry.record.source, error=str(error),
+            task=entry.task, task_id=entry.record.identity[0], source=entry.record.source, error=str(error),
         )  # fmt: skip
         self._put_off(entry, judged)
 
@@ -173,7 +186,7 @@ class Settling:
             if self._ownership.current(entry) is not None:
                 self._hand_off(entry, judged)
 
-    def _hand_off(self, entry: Entry, judged: Judged) -> None:
+    def _hand_off(self, entry: Entry, judged: Judged | Deferred) -> None:
         partition = self._ownership.current(entry)
         assert partition is not None
         if not self._ownership.is_sure_of(entry):
@@ -181,15 +194,23 @@ class Settling:
             return
         fault_point(BEFORE_HANDOFF)
         self._under_way[entry.place] += 1
-        self._handoff.carry_out(entry, judged, group=partition.intake.group, now=self._clock.now())
+        group, now = partition.intake.group, self._clock.now()
+        if isinstance(judged, Deferred):
+            self._handoff.defer(entry, judged, group=group, now=now)
+        else:
+            self._handoff.carry_out(entry, judged, group=group, now=now)
 
-    def _put_off(self, entry: Entry, judged: Judged) -> None:
+    def _put_off(self, entry: Entry, judged: Judged | Deferred) -> None:
         again_at = self._clock.monotonic() + HANDOFF_PAUSE
         heapq.heappush(self._again, (again_at, entry.number, entry, judged))
 
-    def _finish(self, entry: Entry, judged: Judged, partition: Partition) -> None:
+    def _finish(self, entry: Entry, judged: Judged | Deferred, partition: Partition) -> None:
         if not self._journal.keeps(entry):
             partition.finish(entry)
+        if isinstance(judged, Deferred):
+            if judged.holds_key:
+                self._dispatch.release(entry)
+            return
         if judged.verdict.state.final:
             self._on_final(entry.record)
         self._dispatch.release(entry)

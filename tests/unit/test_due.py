@@ -49,7 +49,7 @@ def test_an_early_record_goes_one_tier_down() -> None:
 
 def test_a_cancelled_record_goes_home_at_once() -> None:
     """Its owner records it; nobody waits for its time."""
-    one = replace(Waiting(60.0, 1, RECORD, 1, HOME, 100.0), cancelled=True)
+    one = replace(Waiting(60.0, 1, RECORD, 1, HOME, 100.0), at_once=True)
     assert next_move(one, NAMES, 0.0) == Move("shop.tasks.high", 3, home=True)
 
 
@@ -59,7 +59,7 @@ def test_cancels_hurry_what_waits_and_what_arrives() -> None:
     for number in range(3):
         headers = tuple(write(Envelope("charge", id=f"id-{number}", run=number)))
         record = RECORD._replace(offset=number, headers=headers)
-        heap.push(record, waiting(1000.0), span=0.0, epoch=1, cancelled=number == 2)
+        heap.push(record, waiting(1000.0), span=0.0, epoch=1, at_once=number == 2)
     heap.hurry({run_of("id-0", 0), run_of("id-1", 0)})
     assert sorted(one.record.offset for one in heap.pop_due(0.0)) == [0, 2]
     assert len(heap) == 1
