@@ -56,6 +56,7 @@ class Worker:
         seen: when it said so.
         children: how many child processes it has.
         running: the tasks that have run for a second or longer, the longest-running first.
+        paused: what it holds back on somebody's order: queue:NAME, queue:NAME.PRIORITY, task:NAME.
     """
 
     worker: str
@@ -67,6 +68,7 @@ class Worker:
     seen: float
     children: int
     running: tuple[RunningTask, ...]
+    paused: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The worker as `workers list --json` shows it."""
@@ -192,4 +194,5 @@ def _worker(fields: dict[str, Any]) -> Worker:
             )
             for task in fields["running"]
         ),
+        paused=tuple(fields["paused"]),
     )

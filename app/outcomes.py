@@ -34,6 +34,7 @@ from taskstream.core.errors import (
     Undecodable,
 )
 from taskstream.core.ids import is_uuid7, time_of
+from taskstream.core.queue_orders import PURGED
 from taskstream.core.states import State
 from taskstream.results.row import Row, current
 from taskstream.schemas.framing import parse
@@ -285,7 +286,8 @@ def _value(outcome: Outcome, handle: "Handle[R]", connections: Connections) -> R
         case State.SUCCEEDED:
             return _decoded(outcome.value, handle, connections)
         case State.CANCELLED:
-            raise TaskCancelled(f"task {handle.id} was cancelled")
+            why = f": {outcome.error}" if outcome.error_type == PURGED and outcome.error else ""
+            raise TaskCancelled(f"task {handle.id} was cancelled{why}")
         case State.EXPIRED:
             raise TaskExpired(f"task {handle.id} was too old when a worker reached it")
         case _:

@@ -134,6 +134,7 @@ def run(
             health = HealthServer(
                 live=lambda: watchdog.problems,
                 ready=lambda: parent.not_ready,
+                notes=lambda: parent.held_back,
                 metrics=parent.metrics.exposition,
                 port=options.health_port,
             )

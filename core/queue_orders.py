@@ -20,6 +20,9 @@ PAUSE = "pause"
 DRAIN = "drain"
 PURGE = "purge"
 
+PURGED = "Purged"
+"""What stands as the type of error in the row of a task that a purge has ended; its text says by whom, and why."""
+
 HOLDING = (PAUSE, DRAIN)
 """The verbs that hold back until they are taken back."""
 

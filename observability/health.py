@@ -39,6 +39,7 @@ class HealthServer:
     Args:
         live: whether the process should go on; a problem here means: restart it.
         ready: whether it does its work now; a problem here means: wait.
+        notes: what else /ready tells, a sentence each: what is as somebody has ordered it.
         metrics: the text for Prometheus, as `taskstream.observability.metrics.Metrics.exposition`.
         host: the address to listen on.
         port: the port; 0 takes a free one.
@@ -50,12 +51,13 @@ class HealthServer:
         live: Check,
         ready: Check,
         metrics: Callable[[], bytes],
+        notes: Check = tuple,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self._routes: dict[str, Callable[[], Answer]] = {
             "/live": lambda: _checked(live),
-            "/ready": lambda: _checked(ready),
+            "/ready": lambda: _verdict(ready(), notes()),
             "/metrics": lambda: Answer(200, "text/plain; version=0.0.4; charset=utf-8", metrics()),
         }
         self._host = host
@@ -144,6 +146,9 @@ def _checked(check: Check) -> Answer:
     return _verdict(check())
 
 
-def _verdict(problems: Sequence[str]) -> Answer:
-    body = json.dumps({"ok": not problems, "problems": list(problems)}).encode() + b"\n"
+def _verdict(problems: Sequence[str], notes: Sequence[str] = ()) -> Answer:
+    told = {"ok": not problems, "problems": list(problems)}
+    if notes:
+        told["notes"] = list(notes)
+    body = json.dumps(told).encode() + b"\n"
     return Answer(503 if problems else 200, "application/json", body)

@@ -102,10 +102,12 @@ def _show(workers: Sequence["Worker"], *, as_json: bool) -> None:
         table.add_column(column, no_wrap=True)
     for column in ("up", "children", "running"):
         table.add_column(column, justify="right")
+    table.add_column("paused")
     now = time.time()
     for worker in workers:
         table.add_row(
             worker.worker, worker.host, str(worker.pid), worker.version, ",".join(worker.queues),
             f"{now - worker.since:.0f} s", str(worker.children), str(len(worker.running)),
+            " ".join(worker.paused) or "-",
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 160).print(table)

@@ -30,6 +30,7 @@ from taskstream.consumer.verdict import (
 )
 from taskstream.core.envelope import Envelope, peek, read
 from taskstream.core.errors import SchemaError, Undecodable, UnknownSchema
+from taskstream.core.queue_orders import PURGED
 from taskstream.core.states import State
 from taskstream.observability.tracing import ProcessSpan, StoreSpan
 from taskstream.results.row import Row
@@ -37,8 +38,6 @@ from taskstream.results.row import Row
 UNKNOWN = ("UnknownTask", "UnknownSchema")
 """Reasons that are put off during `unknown_grace` before they kill."""
 
-PURGED = "Purged"
-"""What stands as the error of a task that a purge has ended; its text says by whom, and why."""
 
 
 @dataclass(slots=True, eq=False)

@@ -67,6 +67,7 @@ class Heartbeat:
         *,
         children: int,
         halted: Sequence[str],
+        paused: Sequence[str],
     ) -> int:
         """Sends one; a lost one is followed by the next.
 
@@ -75,6 +76,7 @@ class Heartbeat:
             owed: those of them that were given up with their partition.
             children: how many children are alive.
             halted: the lanes that are halted because too many of their tasks died.
+            paused: the targets of the orders by which tasks are held back.
 
         Returns:
             When it was written, microseconds since 1970: what `acknowledged_us` reaches with it.
@@ -91,6 +93,7 @@ class Heartbeat:
             "at": at_us,
             "children": children,
             "halted": list(halted),
+            "paused": list(paused),
             "running": running(held, owed, now),
         }
         sent = self._clock.monotonic()

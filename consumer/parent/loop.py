@@ -63,6 +63,7 @@ from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.control import run_of
 from taskstream.core.envelope import Place, peek
 from taskstream.core.errors import ConfigError
+from taskstream.core.queue_orders import HOLDING, NO_ORDERS
 from taskstream.core.settings import Settings
 from taskstream.observability import logs, table
 from taskstream.observability.metrics import Metrics
@@ -203,6 +204,15 @@ class Parent:
                 halted=self._work.breakers.halted if self._work else (),
             )
         )
+
+    @property
+    def held_back(self) -> list[str]:
+        """What is paused or draining on somebody's order, a sentence each; from any thread.
+
+        No reason not to be ready: a mended worker is deployed just while its queue is paused.
+        """
+        orders = self._work.dispatch.queue_orders if self._work is not None else NO_ORDERS
+        return [str(order) for order in orders.orders if order.verb in HOLDING]
 
     def paces(self) -> dict[str, Pace]:
         """What must move while this worker lives, by name; from any thread."""

@@ -31,6 +31,7 @@ from taskstream.core.clock import Clock
 from taskstream.core.envelope import HEADER_ROOM_BYTES
 from taskstream.core.errors import BrokerError, ConfigError
 from taskstream.core.names import Names
+from taskstream.core.queue_orders import HOLDING
 from taskstream.core.settings import Settings
 from taskstream.observability import logs, tracing
 from taskstream.observability.metrics import Metrics
@@ -230,6 +231,11 @@ def open_work(
             _owed(children, ownership),
             children=len(children),
             halted=breakers.halted,
+            paused=[
+                order.target
+                for order in dispatch.queue_orders.orders
+                if order.verb in HOLDING
+            ],
         )
 
     handover = Handover(ownership, beats, tell_workers, fence, metrics=metrics, clock=clock)
