@@ -320,7 +320,9 @@ def find(app: "App", target: str) -> Target:
         raise ConfigError(f"no queue {queue!r}{_guess(queue, app.queues)}")
     priorities = app.queues[queue]
     if priority and priority not in priorities:
-        raise ConfigError(f"queue {queue} has no priority {priority!r}{_guess(priority, priorities)}")
+        raise ConfigError(
+            f"queue {queue} has no priority {priority!r}{_guess(priority, priorities)}"
+        )
     lanes = tuple((queue, one) for one in priorities if priority in ("", one))
     return Target(target, (target,), lanes)
 
@@ -331,9 +333,7 @@ def _find_task(app: "App", name: str) -> Target:
         raise ConfigError(f"no task {name!r}{_guess(name, app.tasks)}")
     names = (task.name, *task.aliases)
     lanes = tuple((task.queue, priority) for priority in app.queues[task.queue])
-    return Target(
-        of_task(task.name), tuple(of_task(one) for one in names), lanes, frozenset(names)
-    )
+    return Target(of_task(task.name), tuple(of_task(one) for one in names), lanes, frozenset(names))
 
 
 def _guess(name: str, known: Iterable[str]) -> str:

@@ -158,7 +158,11 @@ def _in_tiers(reader: _Reader, concern: Concern) -> Waiting:
                 envelope = read(record.headers)
             except Undecodable:
                 continue  # on its way to the dead letters
-            if envelope.home is not None and envelope.home.topic in homes and concern.is_about(record):
+            if (
+                envelope.home is not None
+                and envelope.home.topic in homes
+                and concern.is_about(record)
+            ):
                 found += _kind(envelope)
     return found
 

@@ -110,9 +110,7 @@ class QueueOrders:
             task: its name.
             entered: when it entered, seconds since 1970.
         """
-        return any(
-            rules.paused or entered > rules.drained_at for rules in self._rules(lane, task)
-        )
+        return any(rules.paused or entered > rules.drained_at for rules in self._rules(lane, task))
 
     def purge_of(self, lane: str, task: str, entered: float) -> QueueOrder | None:
         """The purge by which such a task ends; None where it goes on."""

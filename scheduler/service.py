@@ -229,7 +229,10 @@ class Scheduler:
                 span=partition.span,
                 epoch=partition.epoch,
                 at_once=control.is_cancelled(envelope.id, envelope.run)
-                or ((control.queues.any or envelope.deferred) and self._goes_home(record, envelope.home)),
+                or (
+                    (control.queues.any or envelope.deferred)
+                    and self._goes_home(record, envelope.home)
+                ),
             )
 
     def _move(self, waiting: Waiting, now: float) -> None:

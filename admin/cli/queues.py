@@ -36,7 +36,9 @@ First = Annotated[
 Second = Annotated[
     str | None,
     typer.Argument(
-        metavar="QUEUE", help="A queue, or one of its priorities: QUEUE.PRIORITY.", show_default=False
+        metavar="QUEUE",
+        help="A queue, or one of its priorities: QUEUE.PRIORITY.",
+        show_default=False,
     ),
 ]
 OfTask = Annotated[
@@ -181,9 +183,7 @@ def purge(
         _wait(app, ordered, as_json=as_json)
 
 
-def _target(
-    verb: str, words: tuple[str | None, str | None], task: str | None
-) -> tuple[str, str]:
+def _target(verb: str, words: tuple[str | None, str | None], task: str | None) -> tuple[str, str]:
     """The app's path, and what the order is about."""
     usage = f"taskstream queues {verb} APP QUEUE[.PRIORITY] | --task NAME"
     said = [word for word in words if word is not None]
@@ -224,7 +224,9 @@ def _tell(ordered: "Ordered", *, as_json: bool) -> None:
         sys.stderr.write(f"{ordered.target}: nothing held it back\n")
     else:
         names = ", ".join(worker.worker for worker in ordered.workers)
-        followers = f"followed by {names}" if names else "no worker is alive; those that start follow it"
+        followers = (
+            f"followed by {names}" if names else "no worker is alive; those that start follow it"
+        )
         sys.stderr.write(f"{ordered.verb} {ordered.target}: {followers}\n")
     for sentence in ordered.holding:
         sys.stderr.write(f"{sentence}\n")
@@ -268,9 +270,7 @@ def _bar() -> Iterator[_ShowProgress]:
 
 
 def _told(waiting: "Waiting") -> str:
-    return (
-        f"{waiting.queued} queued, {waiting.retrying} waiting for a retry, {waiting.delayed} delayed"
-    )
+    return f"{waiting.queued} queued, {waiting.retrying} waiting for a retry, {waiting.delayed} delayed"
 
 
 def _show(lanes: "Sequence[Lane]") -> None:

@@ -39,7 +39,6 @@ UNKNOWN = ("UnknownTask", "UnknownSchema")
 """Reasons that are put off during `unknown_grace` before they kill."""
 
 
-
 @dataclass(slots=True, eq=False)
 class Attempt:
     """One attempt on its way; steps fill it in. Times are seconds since 1970.

@@ -124,8 +124,7 @@ class Dispatch:
             ends: whether a task was cancelled, or purged.
         """
         self._not_yet_due = [
-            (0.0 if ends(entry) else due, number, entry)
-            for due, number, entry in self._not_yet_due
+            (0.0 if ends(entry) else due, number, entry) for due, number, entry in self._not_yet_due
         ]
         heapq.heapify(self._not_yet_due)
         self.wake_due()
@@ -377,9 +376,7 @@ class Dispatch:
         """Defers those of the held-back tasks that are too many, the last ones of each partition."""
         waiting = [*self._lanes.entries(), *self._aside.waiting()]
         waiting.sort(key=lambda entry: entry.number)
-        leaving = {
-            entry.number for entry in waiting if entry.held is None and self._leaves(entry)
-        }
+        leaving = {entry.number for entry in waiting if entry.held is None and self._leaves(entry)}
         if leaving:
             for entry in self._aside.withdraw(lambda entry: entry.number in leaving):
                 self._defer(entry, holds_key=True)

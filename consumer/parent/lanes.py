@@ -201,9 +201,7 @@ class Lanes:
         for lock, waiting in self._locks.items():
             if waiting:
                 gone += ((entry, False) for entry in waiting if entry.number in numbers)
-                self._locks[lock] = deque(
-                    entry for entry in waiting if entry.number not in numbers
-                )
+                self._locks[lock] = deque(entry for entry in waiting if entry.number not in numbers)
         return gone
 
     def drop(self, places: Collection[Place]) -> list[Entry]:

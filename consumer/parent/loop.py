@@ -646,9 +646,7 @@ class Parent:
         work.dispatch.obey(now)
         for child in self._children:
             concerned = [
-                number
-                for number, entry in child.held.items()
-                if work.dispatch.is_concerned(entry)
+                number for number, entry in child.held.items() if work.dispatch.is_concerned(entry)
             ]
             if concerned:
                 self._children.send(child, pack_recall(concerned))

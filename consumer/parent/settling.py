@@ -155,7 +155,9 @@ class Settling:
         if self._ownership.startable(entry) is not None:
             self._hand_off(entry, Deferred(holds_key))
 
-    def handed_off(self, entry: Entry, judged: Judged | Deferred, error: BrokerError | None) -> None:
+    def handed_off(
+        self, entry: Entry, judged: Judged | Deferred, error: BrokerError | None
+    ) -> None:
         """Hears the outcome of a hand-off: finished, or tried again."""
         self._under_way[entry.place] -= 1
         self._under_way += Tally()  # drops what has come to nothing

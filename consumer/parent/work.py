@@ -232,9 +232,7 @@ def open_work(
             children=len(children),
             halted=breakers.halted,
             paused=[
-                order.target
-                for order in dispatch.queue_orders.orders
-                if order.verb in HOLDING
+                order.target for order in dispatch.queue_orders.orders if order.verb in HOLDING
             ],
         )
 

@@ -274,7 +274,7 @@ def heartbeat(task_id: str, attempt: int) -> bytes:
         "heartbeat",
         {
             "worker": "w-1", "host": "h", "pid": 1, "version": "0", "queues": ["tasks"],
-            "started": 0, "at": 0, "children": 1, "halted": [], "running": [running],
+            "started": 0, "at": 0, "children": 1, "halted": [], "paused": [], "running": [running],
         },
     )  # fmt: skip
 

@@ -7,8 +7,18 @@ from hypothesis import strategies as st
 
 from taskstream.broker.records import Record
 from taskstream.core.control import run_of
-from taskstream.core.envelope import Envelope, Place, write
+from taskstream.core.envelope import Envelope, Place, enter, write
 from taskstream.core.names import Names
+from taskstream.core.queue_orders import (
+    DRAIN,
+    NO_ORDERS,
+    PAUSE,
+    PURGE,
+    QueueOrder,
+    QueueOrders,
+    of_queue,
+    of_task,
+)
 from taskstream.core.tiers import TIERS
 from taskstream.scheduler.due import (
     COMMON,
@@ -19,6 +29,7 @@ from taskstream.scheduler.due import (
     Move,
     Waiting,
     full,
+    goes_home,
     next_move,
     shares,
     take_limit,
@@ -180,3 +191,35 @@ def test_a_full_share_makes_nothing_late(gaps: list[float], room: int, span: flo
         moved += leaving
         paused = full({A: Load(read - moved, 0), B: COMMON}, own, paused)
     assert moves == [at + span for at in entered]
+
+
+def test_what_no_order_holds_back_any_more_goes_home_at_once() -> None:
+    """A deferred task when its order is over, a purged one always; others wait for their time."""
+    told = Envelope("charge", id="1", home=HOME, due=1000.0, entered=50.0)
+    plain = RECORD._replace(headers=tuple(write(told)))
+    held = RECORD._replace(headers=tuple(write(told._replace(deferred=True))))
+    task, lane = of_task("charge"), of_queue("tasks", "high")
+    cases = [
+        ([], False, True),
+        ([QueueOrder(PAUSE, task, 60.0)], False, False),
+        ([QueueOrder(DRAIN, lane, 50.0)], False, True),
+        ([QueueOrder(DRAIN, lane, 49.0)], False, False),
+        ([QueueOrder(PURGE, task, 50.0)], True, True),
+        ([QueueOrder(PURGE, task, 49.0), QueueOrder(PAUSE, lane, 60.0)], False, False),
+        ([QueueOrder(PAUSE, of_queue("mail"), 60.0)], False, True),
+    ]
+    for orders, plain_goes, held_goes in cases:
+        standing = QueueOrders(orders)
+        assert goes_home(plain, HOME, standing, NAMES) is plain_goes
+        assert goes_home(held, HOME, standing, NAMES) is held_goes
+    assert not goes_home(held, None, NO_ORDERS, NAMES)
+
+
+def test_a_record_without_a_hop_has_entered_when_it_was_appended() -> None:
+    """A delayed task goes to its tier first: the time of that record counts, here and after each move."""
+    first = RECORD._replace(headers=(("ts-task", b"charge"),), timestamp=50.0)
+    moved = first._replace(headers=tuple(enter(first.headers, 50.0)), timestamp=90.0)
+    purge = QueueOrders([QueueOrder(PURGE, of_task("charge"), 60.0)])
+    assert goes_home(first, HOME, purge, NAMES)
+    assert goes_home(moved, HOME, purge, NAMES)
+    assert enter(moved.headers, 90.0) == list(moved.headers)

@@ -16,6 +16,7 @@ from taskstream.core.envelope import (
     name_task,
     peek,
     read,
+    standing,
     write,
 )
 from taskstream.core.errors import Undecodable
@@ -47,6 +48,8 @@ envelopes = st.builds(
     parent=st.none() | words,
     root=st.none() | words,
     replay_of=st.none() | words,
+    entered=st.none() | times,
+    deferred=st.booleans(),
     death=st.none() | st.builds(Death, words, words, words, times),
     trace=st.just(()) | st.just((("traceparent", b"00-1-2-01"), ("baggage", b"k=v"))),
     others=st.lists(foreign, max_size=3).map(tuple),
@@ -57,7 +60,7 @@ envelopes = st.builds(
 def test_what_is_written_is_read(envelope: Envelope) -> None:
     """Every envelope comes back from its headers as it was, to the microsecond."""
     back = read(write(envelope))
-    for name in ("due", "expires", "published", "grace"):
+    for name in ("due", "expires", "published", "grace", "entered"):
         before, after = getattr(envelope, name), getattr(back, name)
         assert (before is None and after is None) or abs(before - after) < 1e-6
     assert write(back) == write(envelope)
@@ -83,6 +86,17 @@ def test_a_peek_agrees_with_the_whole(envelope: Envelope) -> None:
         "a caller's id counts once"
     )
     assert abs(facts.due - (envelope.due or 0)) < 1e-6
+
+
+@given(envelopes, times)
+def test_what_orders_ask_of_a_record_agrees_with_the_whole(
+    envelope: Envelope, appended: float
+) -> None:
+    """Its name, when it entered (by the record itself where no hop came before), and why it waits."""
+    facts = standing(write(envelope), appended)
+    assert (facts.task, facts.deferred) == (envelope.task, envelope.deferred)
+    entered = appended if envelope.entered is None else envelope.entered
+    assert abs(facts.entered - entered) < 1e-6
 
 
 @pytest.mark.parametrize(

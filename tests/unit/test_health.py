@@ -18,9 +18,12 @@ def serving(
     *,
     live: Callable[[], Sequence[str]] = tuple,
     ready: Callable[[], Sequence[str]] = tuple,
+    notes: Callable[[], Sequence[str]] = tuple,
     host: str = "127.0.0.1",
 ) -> Iterator[HealthServer]:
-    server = HealthServer(live=live, ready=ready, metrics=lambda: b"slots 7\n", host=host)
+    server = HealthServer(
+        live=live, ready=ready, notes=notes, metrics=lambda: b"slots 7\n", host=host
+    )
     server.start()
     try:
         yield server
@@ -124,3 +127,11 @@ def test_an_ipv6_address_works() -> None:
         pytest.skip("no IPv6 on this machine")
     with serving(host="::1") as server:
         assert get(server, "/live", host="::1")[0] == 200
+
+
+def test_what_somebody_has_ordered_is_no_problem_and_is_told() -> None:
+    """A paused queue must not stop the deploy that mends it."""
+    notes = ["queue:tasks is paused by me"]
+    with serving(notes=lambda: notes) as server:
+        assert verdict(server, "/ready") == (200, {"ok": True, "problems": [], "notes": notes})
+        assert verdict(server, "/live") == (200, {"ok": True, "problems": []})

@@ -27,7 +27,7 @@ def beat(at_us: int, *offsets: int, worker: str = "w1", timestamp: float = 100.0
     ]
     fields = {
         "worker": worker, "host": "h", "pid": 1, "version": "1", "queues": [], "started": 0,
-        "at": at_us, "children": 1, "halted": [], "running": running,
+        "at": at_us, "children": 1, "halted": [], "paused": [], "running": running,
     }  # fmt: skip
     value = RECORDS.encode("heartbeat", fields)
     return Record("shop.workers", 0, 0, worker.encode(), value, (), timestamp)

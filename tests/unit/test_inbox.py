@@ -5,7 +5,7 @@ import pytest
 from taskstream.broker.records import Record
 from taskstream.consumer.child.inbox import Inbox
 from taskstream.consumer.child.line import PATIENCE
-from taskstream.consumer.pipe import Cancel, Frame, Given, Stop, Turn
+from taskstream.consumer.pipe import Cancel, Frame, Given, Recall, Stop, Turn
 from taskstream.consumer.suspicion import Suspicion
 
 RECORD = Record("shop.tasks.high", 0, 0, None, b"", (), 0.0)
@@ -32,16 +32,18 @@ def test_urgent_tasks_come_first_and_the_rest_in_order() -> None:
 
 
 @pytest.mark.parametrize("turn", Turn)
-def test_a_cancel_stays_behind_the_tasks_that_it_is_about(turn: Turn) -> None:
+@pytest.mark.parametrize("word", [Cancel((8,), record=False), Recall((8,))])
+def test_a_cancel_or_recall_stays_behind_the_tasks_that_it_is_about(
+    turn: Turn, word: Cancel | Recall
+) -> None:
     """Of either kind, also where the rest comes on in between: it finds only what was prepared."""
     tasks: list[Frame] = [frame(number, turn) for number in range(9)]
-    cancel = Cancel((8,), record=False)
     inbox = Inbox()
-    for one in (*tasks, cancel):
+    for one in (*tasks, word):
         inbox.put(one)
     inbox.put(Stop())
     came = list(iter(inbox.get, Stop()))
-    assert cancel in came[came.index(tasks[8]) :]
+    assert word in came[came.index(tasks[8]) :]
 
 
 def test_the_rest_comes_on_whatever_is_urgent() -> None:

@@ -12,6 +12,7 @@ from taskstream.consumer.pipe import (
     Judged,
     Quarantined,
     Ready,
+    Recall,
     Reply,
     Retiring,
     Stop,
@@ -23,6 +24,7 @@ from taskstream.consumer.pipe import (
     pack_hello,
     pack_quarantined,
     pack_ready,
+    pack_recall,
     pack_retiring,
     pack_stop,
     pack_verdicts,
@@ -55,6 +57,8 @@ tasks = st.builds(
     lookup=st.booleans(),
     suspicion=st.sampled_from(Suspicion),
     turn=st.sampled_from(Turn),
+    cancelled=st.booleans(),
+    why=st.text(),
 )
 verdicts = (
     st.sampled_from([Done(state) for state in State])
@@ -92,7 +96,7 @@ def test_frames_survive_any_cut(
 ) -> None:
     """However the bytes arrive in pieces, the same frames come out in the same order."""
     stream = pack_given(given_) + pack_verdicts(Verdicts(told, heard_by, events, 0.5)) + pack_stop()
-    stream += pack_retiring(serves=True) + pack_quarantined([3, 5])
+    stream += pack_retiring(serves=True) + pack_quarantined([3, 5]) + pack_recall([7])
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     frames = Frames()
     heard = [
@@ -106,6 +110,7 @@ def test_frames_survive_any_cut(
         Stop(),
         Retiring(True),
         Quarantined((3, 5)),
+        Recall((7,)),
     ]
 
 

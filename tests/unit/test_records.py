@@ -20,6 +20,7 @@ HEARTBEAT = {
     "at": 2,
     "children": 2,
     "halted": [],
+    "paused": ["queue:tasks"],
     "running": [
         {
             "task_id": "a",
@@ -52,6 +53,7 @@ ORDER = {
     "at": 5,
     "who": "me@here",
     "reason": "more work",
+    "since": None,
 }
 
 

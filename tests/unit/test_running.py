@@ -1,11 +1,16 @@
-"""Attempts that pass their hard limit: in which order what is said of them."""
+"""Attempts that pass their hard limit: in which order what is said of them; and those taken back.
 
-from threading import Event
+Broken on purpose once, and seen to fail: a claim without the look at `recalled`, and one without its lock.
+"""
+
+from threading import Barrier, Event, Thread
 from types import SimpleNamespace
 from typing import Any, cast
 
+from taskstream.consumer.child.attempt import Attempt
 from taskstream.consumer.child.runners import Running
-from taskstream.core.clock import ManualClock
+from taskstream.core.clock import SYSTEM_CLOCK, ManualClock
+from taskstream.core.envelope import Envelope
 
 
 def test_a_stuck_child_says_so_before_the_verdict() -> None:
@@ -32,3 +37,31 @@ def test_a_stuck_child_says_so_before_the_verdict() -> None:
     clock.advance(1.0)
     assert over.wait(10.0)
     assert said == ["stuck", "ended"]
+
+
+def test_an_attempt_has_begun_or_was_taken_back_and_never_both() -> None:
+    """Whichever thread comes first: what the parent has back may run in another child by now."""
+    running = Running(
+        lambda *_outcome: None, lambda _attempt: None, cast("Any", None), SYSTEM_CLOCK
+    )
+    attempts = [Attempt(cast("Any", None), Envelope("charge")) for _ in range(2000)]
+    together = Barrier(2)
+    back: list[Attempt] = []
+    begun: list[Attempt] = []
+
+    def recall() -> None:
+        together.wait()
+        back.extend(running.recall(reversed(attempts)))
+
+    def begin() -> None:
+        together.wait()
+        begun.extend(attempt for attempt in attempts if running.claim(attempt))
+
+    threads = [Thread(target=recall), Thread(target=begin)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(back) + len(begun) == len(attempts)
+    assert not set(map(id, back)) & set(map(id, begun))
+    assert running.recall(attempts) == []

@@ -13,7 +13,7 @@ def heartbeat(worker: str, started: float, *, at: float = NOW, children: int = 2
     fields = {
         "worker": worker, "host": "h", "pid": 7, "version": "0.1.0", "queues": ["tasks"],
         "started": int(started * 1e6), "at": int(at * 1e6), "children": children, "halted": [],
-        "running": [
+        "paused": ["task:charge"], "running": [
             {
                 "task_id": "a", "run": 1, "attempt": 2, "topic": "shop.tasks.high",
                 "partition": 3, "offset": 9, "since": int(started * 1e6),
@@ -34,6 +34,7 @@ def test_the_last_word_of_each_counts() -> None:
     first, second = alive(said, NOW)
     assert (first.worker, first.children, first.since) == ("w-1", 5, NOW - 20)
     assert first.running == (RunningTask("a", 1, 2, "shop.tasks.high/3/9", NOW - 20),)
+    assert first.paused == ("task:charge",)
     assert second.worker == "w-2"
 
 
