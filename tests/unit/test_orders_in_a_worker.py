@@ -26,7 +26,13 @@ from taskstream.broker.records import Record
 from taskstream.consumer.parent import aside
 from taskstream.consumer.parent.breaker import Breakers
 from taskstream.consumer.parent.dispatch import Dispatch
-from taskstream.consumer.parent.handoff import Deferred, Outgoing, deferred, next_attempt
+from taskstream.consumer.parent.handoff import (
+    DEFERRED_FOR,
+    Deferred,
+    Outgoing,
+    deferred,
+    next_attempt,
+)
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.parent.settling import Settling
@@ -411,7 +417,13 @@ class Story:
         return done[0] if done else None
 
     def is_over(self) -> bool:
-        return not self.tier and all(self.final(one) is not None for one in self.published)
+        worker = self.worker
+        return (
+            not self.tier
+            and worker.position == len(self.log)
+            and not worker.partition.tracker.pending
+            and all(self.final(one) is not None for one in self.published)
+        )
 
 
 Step = Callable[[Story], None]
@@ -434,7 +446,15 @@ step: st.SearchStrategy[Step] = st.one_of(
     st.builds(
         lambda verb, target: lambda story: story.order(verb, target),
         st.sampled_from([PAUSE, PAUSE, DRAIN, PURGE]),
-        st.sampled_from([of_queue("tasks"), of_task("a"), of_task("b"), of_task("strict")]),
+        st.sampled_from(
+            [
+                of_queue("tasks"),
+                of_task("a"),
+                of_task("b"),
+                of_task("alone"),
+                of_task("strict"),
+            ]
+        ),
     ),
     st.just(lambda story: story.resume()),
     st.just(lambda story: story.move()),
@@ -443,8 +463,8 @@ step: st.SearchStrategy[Step] = st.one_of(
 )
 
 
-@settings(max_examples=300)
-@given(st.lists(step, max_size=70))
+@settings(max_examples=600)
+@given(st.lists(step, min_size=20, max_size=90))
 def test_nothing_is_lost_and_nothing_runs_against_an_order(steps: list[Step]) -> None:
     """Every task ends once, none that is held back or purged begins, and a purge ends all that it found."""
     story = Story()
@@ -453,9 +473,9 @@ def test_nothing_is_lost_and_nothing_runs_against_an_order(steps: list[Step]) ->
         take(story)
     story.recover()
     assert [one for one in story.published if story.final(one) is None] == []
+    assert story.is_over()
     for one in story.must_be_cancelled:
         assert story.final(one) is State.CANCELLED
-    assert story.worker.partition.tracker.pending == 0
 
 
 def paused(story: Story, task: str, copies: int, key: str | None = None) -> None:
@@ -478,20 +498,6 @@ def test_a_paused_kind_of_task_lets_the_others_of_its_partition_pass(key: str | 
     story.recover()
     assert story.is_over()
     assert max(story.runs.values()) == 1
-
-
-def test_those_in_the_window_are_shed_when_the_order_comes() -> None:
-    """Also those that wait behind a key: they would fill the window for as long as the order holds."""
-    story = Story()
-    for _ in range(WINDOW):
-        story.publish("a", "hot")
-    story.publish("b", None)
-    story.worker.turn()
-    story.worker.commit()
-    story.order(PAUSE, of_task("a"))
-    story.settle()
-    assert story.final(story.published[-1]) is State.SUCCEEDED
-    assert not story.runs or all(story.runs[one, 1] == 0 for one in story.published[:-1])
 
 
 def test_a_paused_queue_defers_nothing() -> None:
@@ -557,3 +563,104 @@ def test_a_purged_queue_ends_even_while_it_is_paused() -> None:
     assert states == [State.CANCELLED] * (ROOM + 1) + [None]
     story.recover()
     assert story.final(story.published[-1]) is State.SUCCEEDED
+
+
+def test_those_in_the_window_are_shed_when_the_order_comes() -> None:
+    """Also those that wait behind a key: they would fill the window for as long as the order holds."""
+    story = Story()
+    story.worker.commit()
+    for _ in range(WINDOW):
+        story.publish("a", "hot")
+    story.publish("b", None)
+    story.worker.turn()
+    assert story.worker.partition.tracker.in_hand == WINDOW
+    story.order(PAUSE, of_task("a"))
+    story.settle()
+    assert story.final(story.published[-1]) is State.SUCCEEDED
+    assert all(story.runs[one, 1] == 0 for one in story.published[:-1])
+
+
+def test_a_deferred_task_frees_the_key_that_it_holds() -> None:
+    """Those behind it in its key, of another kind, go on: past it, as past a retry."""
+    story = Story()
+    story.worker.commit()
+    for key in ("k1", "k2", "k3"):
+        story.publish("a", key)
+    story.publish("b", "k3")
+    story.order(PAUSE, of_task("a"))
+    story.settle()
+    assert len(story.tier) == 1
+    assert story.final(story.published[-1]) is State.SUCCEEDED
+
+
+def test_a_deferred_task_frees_no_key_that_another_one_holds() -> None:
+    """What waits behind the one that runs goes on waiting."""
+    story = Story()
+    story.worker.commit()
+    story.publish("b", "k")
+    story.worker.turn()
+    story.begin(0)
+    paused(story, "a", STAY + 1, "k")
+    story.publish("b", "k")
+    story.worker.turn()
+    story.worker.acknowledge()
+    story.worker.turn()
+    story.resume()
+    story.worker.turn()
+    story.begin(0)
+    assert sum(story.runs.values()) == 1
+    story.recover()
+    assert story.is_over()
+
+
+@pytest.mark.parametrize("back", ["from a child", "from its queue for one"])
+def test_a_paused_task_that_needs_a_child_to_itself_gets_none(back: str) -> None:
+    """Whether it had one already, and had not begun, or waited for one."""
+    story = Story()
+    story.worker.commit()
+    for _ in range(2):
+        story.publish("alone", None)
+    story.worker.turn()
+    if back == "from its queue for one":
+        story.begin(0)
+    story.order(PAUSE, of_task("alone"))
+    assert story.worker.dispatch.waiting_alone == 0
+    story.settle()
+    assert sum(story.runs.values()) == (back == "from its queue for one")
+
+
+def test_what_is_deferred_is_the_same_task() -> None:
+    """The same run and attempt, to be looked up at home; its trace and the headers of others stay."""
+    mine = Envelope(
+        "a", id="inv-9", run=1, attempt=2, expires=9e9, published=5.0, lookup=False,
+        trace=(("traceparent", b"00-1-2-01"),), others=(("x", b"1"),),
+    )  # fmt: skip
+    record = Record(PLACE.topic, 0, 7, b"k", b"value", tuple(write(mine)), 50.0)
+    sent = deferred(record, names=NAMES, group="g", now=100.0)
+    assert (sent.topic, sent.key, sent.value) == ("shop.delay.10m", b"k", b"value")
+    assert read(sent.headers) == mine._replace(
+        home=PLACE, group="g", due=100.0 + DEFERRED_FOR, entered=50.0, lookup=True, deferred=True
+    )
+    again = record._replace(headers=sent.headers, timestamp=800.0)
+    assert read(deferred(again, names=NAMES, group="g", now=900.0).headers).entered == 50.0
+    assert not read(sent.headers).next_attempt(due=1.0).deferred
+
+
+def test_a_foreign_task_that_is_deferred_keeps_the_id_that_its_place_gave_it() -> None:
+    """It comes home at another offset, from which another id would follow."""
+    record = Record(PLACE.topic, 0, 7, None, b"", (("ts-task", b"a"),), 50.0)
+    sent = deferred(record, names=NAMES, group="g", now=100.0)
+    task_id = record.identity[0]
+    assert (sent.key, read(sent.headers).id) == (task_id.encode(), task_id)
+
+
+def test_what_cannot_be_read_stays_and_ends() -> None:
+    """In a delay topic nobody could bring it home."""
+    story = Story()
+    story.worker.commit()
+    story.order(DRAIN, of_queue("tasks"))
+    for _ in range(STAY + 2):
+        story.append(b"?", (("ts-task", b"a"), ("ts-run", b"many")))
+    story.worker.turn()
+    story.worker.turn()
+    assert story.worker.unsent == []
