@@ -16,7 +16,8 @@ from taskstream.consumer.pipe import TaskFacts
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.clock import ManualClock
 from taskstream.core.envelope import Place
-from taskstream.core.limits import Rate
+from taskstream.core.limits import Concurrency, Rate
+from taskstream.core.queue_orders import DRAIN, QueueOrder, QueueOrders, of_queue
 from taskstream.observability.metrics import Metrics
 
 LANE = "tasks.normal"
@@ -84,8 +85,10 @@ class World:
         partition.reserved = 1000
         self.partition = partition
 
-    def arrive(self, offset: int, key: bytes | None = None, held: Held | None = None) -> Entry:
-        record = Record(PLACE.topic, 0, offset, key, b"", (), 0.0)
+    def arrive(
+        self, offset: int, key: bytes | None = None, held: Held | None = None, at: float = 0.0
+    ) -> Entry:
+        record = Record(PLACE.topic, 0, offset, key, b"", (), at)
         entry = Entry(
             offset, record, PLACE, self.partition.epoch, LANE, "charge", lookup=False, held=held
         )
@@ -185,3 +188,21 @@ def test_a_retry_that_was_cancelled_before_it_began_to_wait_does_not_wait() -> N
     world.dispatch.wake_due()
     world.dispatch.give_out()
     assert list(world.shared.held) == [1]
+
+
+def test_a_held_back_task_gives_its_place_among_the_limited_ones_back() -> None:
+    """It was woken for a slot; the one behind it, which a drain lets go, must have it."""
+    world = World(TaskFacts("charge", "tasks", "async", False, (Concurrency(1, "worker"),)))
+    first = world.arrive(1)
+    world.arrive(2, at=10.0)
+    world.arrive(3, at=5.0)
+    world.dispatch.give_out()
+    del world.shared.held[1]
+    world.dispatch.left(first)
+    world.shared.capacity = 0
+    world.dispatch.give_out()  # wakes the second one, and there is no room
+    world.dispatch.obey(QueueOrders([QueueOrder(DRAIN, of_queue("tasks"), 7.0)]))
+    world.shared.capacity = 4
+    for _ in range(2):
+        world.dispatch.give_out()
+    assert list(world.shared.held) == [3]

@@ -3,10 +3,11 @@
 The parts that decide are the real ones (dispatch, lanes, settling, the scheduler's choice); Kafka, the
 store and the child are lists here. So each interleaving is short, and thousands of them are tried.
 
-Broken on purpose once, and seen to fail: the look at the orders in `Dispatch._taken`; an order that is
-heeded without `Dispatch._shed`, or without a recall; the look at purges in `Dispatch._give`; deferred tasks
-without their lookup; a deferral that frees a key it does not hold; a purge by a record's own time, not by
-when its run entered; `Aside.withdraw` left out where an order is lifted.
+Broken on purpose once, and seen to fail: `Dispatch` without its looks at the orders (where a task is taken, comes
+back, or waits for a child), at purges, or without `_shed`; deferral without the lookup, of a strict task, of a
+suspect, of what can't be read, in a paused queue; one that frees a key it does not hold, and one that keeps its
+own; the moment of entering taken from the last record; `Aside` that frees nobody when an order is lifted, or
+counts who has ended.
 """
 
 from collections import Counter
@@ -664,3 +665,46 @@ def test_what_cannot_be_read_stays_and_ends() -> None:
     story.worker.turn()
     story.worker.turn()
     assert story.worker.unsent == []
+
+
+def test_a_purge_does_not_wait_for_a_retry_that_keeps_its_key() -> None:
+    """It waits in its worker, for an hour perhaps; it is recorded at once."""
+    story = Story()
+    story.worker.commit()
+    story.publish("strict", "k")
+    story.worker.turn()
+    story.begin(0)
+    story.end(0, again=True)
+    story.order(PURGE, of_queue("tasks"))
+    story.worker.turn()
+    story.begin(0)
+    assert story.final(story.published[0]) is State.CANCELLED
+
+
+def test_who_has_ended_makes_place_for_another_one() -> None:
+    """One of those that stay was cancelled: the next one need not be deferred."""
+    story = Story()
+    story.worker.commit()
+    paused(story, "a", STAY, None)
+    story.worker.turn()
+    partition = story.worker.partition
+    partition.finish(next(iter(partition.entries.values())))
+    story.publish("a", None)
+    story.worker.turn()
+    assert story.worker.unsent == []
+    story.publish("a", None)
+    story.worker.turn()
+    assert len(story.worker.unsent) == 1
+
+
+def test_a_suspect_stays() -> None:
+    """At home nobody would know that a process may have died of it."""
+    story = Story()
+    story.worker.commit()
+    paused(story, "a", STAY + 1, None)
+    story.worker.turn()
+    ((entry, _, _),) = story.worker.unsent
+    weigher = story.worker.dispatch._aside
+    assert weigher.leaves(entry, story.worker.partition)
+    entry.suspicion = Suspicion.SUSPECT
+    assert not weigher.leaves(entry, story.worker.partition)

@@ -1,6 +1,7 @@
 """Attempts that pass their hard limit: in which order what is said of them; and those taken back.
 
-Broken on purpose once, and seen to fail: a claim without the look at `recalled`, and one without its lock.
+Broken on purpose once, and seen to fail: a claim without the look at `recalled`, and a recall without the
+look at `claimed`.
 """
 
 from threading import Barrier, Event, Thread
@@ -65,3 +66,14 @@ def test_an_attempt_has_begun_or_was_taken_back_and_never_both() -> None:
     assert len(back) + len(begun) == len(attempts)
     assert not set(map(id, back)) & set(map(id, begun))
     assert running.recall(attempts) == []
+
+
+def test_what_was_taken_back_does_not_begin() -> None:
+    """Its runner passes it over, and says nothing of it."""
+    running = Running(
+        lambda *_outcome: None, lambda _attempt: None, cast("Any", None), SYSTEM_CLOCK
+    )
+    attempt = Attempt(cast("Any", None), Envelope("charge"))
+    assert running.recall([attempt, attempt]) == [attempt]
+    assert not running.claim(attempt)
+    assert running.recall([attempt]) == []
