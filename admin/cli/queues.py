@@ -146,7 +146,8 @@ def drain(
     from taskstream.admin.queues import drain as give
 
     app, ordered = _given(give, "drain", (first, second), task, reason=reason)
-    _tell(ordered, as_json=as_json and not wait)
+    if not (as_json and wait):  # one document: the one at the end
+        _tell(ordered, as_json=as_json)
     if wait:
         _wait(app, ordered, as_json=as_json)
 
@@ -175,10 +176,10 @@ def purge(
     sys.stderr.write(f"{name}: {_told(before)} (running ones among the queued, which go on)\n")
     confirm(f"End {before.total} tasks of {name} as cancelled?", yes=yes)
     ordered = give(app, target, reason=reason, count=before.total)
-    if as_json and not wait:
-        print_json({**ordered.as_json(), "waiting": before.as_json()})
-    elif not as_json:
+    if not as_json:
         _tell(ordered, as_json=False)
+    elif not wait:
+        print_json({**ordered.as_json(), "waiting": before.as_json()})
     if wait:
         _wait(app, ordered, as_json=as_json)
 

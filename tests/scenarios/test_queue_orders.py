@@ -1,9 +1,8 @@
 """Queues, priorities and kinds of tasks that people pause, drain and purge, on real servers.
 
 Broken on purpose once, and seen to fail: the look at the orders in `Dispatch._taken` (a paused task runs);
-a child without `recall` (what it was fed ahead begins all the same); `Heap.hasten` left out (a purged task
-waits for its due time); a worker that does not read the orders to their end first (one from before it
-started is passed over); `lanes` without the standing orders.
+the loop without its recall (what a child was fed ahead begins all the same); `Heap.hasten` left out (a purged
+task waits for its due time); `lanes` without the standing orders.
 """
 
 import sys

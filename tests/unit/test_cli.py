@@ -17,7 +17,8 @@ from taskstream.core.errors import BrokerError, ConfigError, TaskstreamError
 
 COMMANDS = (
     "demo", "up", "down", "status", "init", "worker", "scheduler", "publish", "result", "cancel",
-    "queues list", "dead list", "dead show", "dead redrive", "dead purge",
+    "queues list", "queues pause", "queues resume", "queues drain", "queues purge",
+    "dead list", "dead show", "dead redrive", "dead purge",
     "workers list", "workers scale", "doctor", "version",
 )  # fmt: skip
 
@@ -203,3 +204,22 @@ def test_commands_leave_errors_to_the_program() -> None:
         raise TaskstreamError("no")
 
     assert isinstance(CliRunner().invoke(cli, []).exception, TaskstreamError)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("pause shop", "usage: taskstream queues pause APP QUEUE[.PRIORITY] | --task NAME"),
+        ("pause main:app taks", "no queue 'taks': did you mean 'tasks'?"),
+        ("drain main:app tasks.hihg", "queue tasks has no priority 'hihg': did you mean 'high'?"),
+        ("resume main:app --task flakey", "no task 'flakey': did you mean 'flaky'?"),
+        ("purge main:app mail", "no queue 'mail'; there are tasks"),
+    ],
+)
+def test_an_order_to_what_is_not_there_guesses_and_asks_nobody(
+    terminal: Terminal, words: str, told: str
+) -> None:
+    """Bad usage, before any server is needed."""
+    done = terminal.run("queues", *shlex.split(words))
+    assert done.code == 2
+    assert told in done.stderr
