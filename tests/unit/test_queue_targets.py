@@ -35,7 +35,7 @@ def test_a_task_is_all_of_its_names(app: App) -> None:
     assert by_name == by_alias
     assert by_name.name == "task:charge"
     assert by_name.targets == ("task:charge", "task:charge_old")
-    assert by_name.tasks == {"charge", "charge_old"}
+    assert by_name.tasks == frozenset({"charge", "charge_old"})
     assert by_name.lanes == (("tasks", "high"), ("tasks", "low"))
 
 
