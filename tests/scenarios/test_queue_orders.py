@@ -17,9 +17,6 @@ from taskstream import Handle, State, TaskCancelled
 from taskstream.admin import audit, queues
 from taskstream.admin.workers import workers
 
-IN_FORCE_WITHIN = 1.0
-"""Seconds, as promised; printed here, and asserted with room for a busy machine elsewhere."""
-
 
 def _in_force(stage: Stage, *targets: str, count: int = 1) -> None:
     """So many workers say that they hold these back."""
@@ -242,6 +239,12 @@ def test_100_000_tasks_are_purged_at_the_pace_of_rows(stage: Stage) -> None:
     took = time.monotonic() - began
     sys.stderr.write(f"100,000 tasks purged in {took:.1f} s, {100_000 / took:,.0f} a second\n")
     assert stage.states(handles)[State.CANCELLED] + len(stage.journal) == 100_000
+    began = time.monotonic()
+    for _ in range(2):
+        stage.task("add").publish_many({"n": n} for n in range(10_000))
+    eventually(nothing_left, timeout=300, every=0.5)
+    took = time.monotonic() - began
+    sys.stderr.write(f"beside that, 20,000 were published and run: {20_000 / took:,.0f} a second\n")
 
 
 @pytest.mark.long
@@ -252,15 +255,16 @@ def test_an_order_is_in_force_within_a_second(stage: Stage) -> None:
         stage.worker()
     stage.task("add").publish(1).result(timeout=60)
     late = []
-    for _ in range(10):
-        handles = stage.task("add").publish_many({"n": n} for n in range(10_000))
+    for _ in range(5):
+        handles = stage.task("naps").publish_many({"seconds": 0.05} for _ in range(10_000))
         eventually(lambda: _has_begun(stage, 500), timeout=60)
         given = time.time()
-        queues.pause(stage.app, "task:add")
-        eventually(lambda: _in_force(stage, "task:add", count=2), timeout=60)
+        queues.pause(stage.app, "task:naps")
+        eventually(lambda: _in_force(stage, "task:naps", count=2), timeout=60)
+        assert len(stage.journal) < 10_000
         last = max(run.at for run in stage.journal)
         late.append(last - given)
-        queues.resume(stage.app, "task:add")
+        queues.resume(stage.app, "task:naps")
         stage.wait_for(handles, {State.SUCCEEDED: 10_000}, timeout=120)
         Path(stage.environment["TASKSTREAM_TEST_JOURNAL"]).unlink()
     late.sort()

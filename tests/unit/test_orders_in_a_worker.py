@@ -34,6 +34,7 @@ from taskstream.consumer.parent.handoff import (
     deferred,
     next_attempt,
 )
+from taskstream.consumer.parent.journal import Journal
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.parent.settling import Settling
@@ -150,6 +151,7 @@ class Worker:
             self.ownership,
             self.dispatch,
             cast("Any", Handoff()),
+            Journal(cast("Any", None), NAMES.events, lambda _written: None, story.clock.monotonic),
             cast("Any", None),
             breakers=breakers,
             on_final=lambda _record: None,
