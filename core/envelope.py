@@ -86,7 +86,7 @@ class Envelope(NamedTuple):
         root: id of the first task of that chain.
         replay_of: id of the task that this one repeats under a new id.
         entered: when the first record of this run was appended, by the broker's clock; the first hop says
-            so. A new run (a redrive, a replay) is to be written without it.
+            so, and it counts on later hops alone (see `standing`).
         deferred: whether it waits only because an order holds it back, so that it goes home as soon as
             none does.
         death: set in dead letters.
@@ -299,7 +299,10 @@ def standing(headers: Iterable[Header], appended: float) -> Standing:
     """
     find = dict(headers).get
     told, entered = find(ENTERED_HEADER), appended
-    if told is not None:
+    # What begins a run anew may have it from the record that it was made of; a later hop has a due time,
+    # or asks for a later attempt.
+    is_later = find("ts-due") is not None or find("ts-attempt", b"1") != b"1"
+    if told is not None and is_later:
         with suppress(ValueError):
             entered = _decode_time(told.decode())
     task = (find("ts-task") or b"").decode(errors="replace")

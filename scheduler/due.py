@@ -57,12 +57,12 @@ def next_move(waiting: "Waiting", names: Names, now: float) -> Move:
         now: seconds since 1970.
     """
     assert waiting.home is not None
-    if waiting.at_once or waiting.due <= now:
+    if waiting.cancelled or waiting.due <= now:
         return Move(waiting.home.topic, waiting.home.partition, home=True)
     return Move(names.delay(tier_for(waiting.due - now)), None, home=False)
 
 
-def goes_home(record: Record, home: Place | None, orders: QueueOrders, names: Names) -> bool:
+def is_free(record: Record, home: Place | None, orders: QueueOrders, names: Names) -> bool:
     """Whether a record need not wait for its time, by the orders about queues and tasks.
 
     A purged task is only to be recorded; and one that was deferred because an order held it back is free
@@ -70,7 +70,7 @@ def goes_home(record: Record, home: Place | None, orders: QueueOrders, names: Na
 
     Args:
         record: the record as it waits.
-        home: where it goes in the end; None where its headers can't be read.
+        home: where it goes in the end; None where it doesn't say.
         orders: those that hold.
         names: the app's topics.
     """
@@ -94,8 +94,7 @@ class Waiting:
         epoch: the assignment of its partition; fences what an earlier one left behind.
         home: where it goes in the end; None where its headers can't be read.
         due: not to be run before.
-        at_once: whether it goes home at once, its due time notwithstanding: to be recorded as cancelled, or
-            because the order is over that held it back.
+        cancelled: whether it goes home at once, to be recorded as cancelled.
         homeless: since when Kafka has known no such topic or partition as its next stop; 0 where it
             has not said so.
         refused: why it can't be moved on, and goes to the dead letters instead; empty where it can.
@@ -107,7 +106,7 @@ class Waiting:
     epoch: int = field(compare=False)
     home: Place | None = field(default=None, compare=False)
     due: float = field(default=0.0, compare=False)
-    at_once: bool = field(default=False, compare=False)
+    cancelled: bool = field(default=False, compare=False)
     homeless: float = field(default=0.0, compare=False)
     refused: str = field(default="", compare=False)
 
@@ -129,13 +128,13 @@ class Heap:
         *,
         span: float,
         epoch: int,
-        at_once: bool = False,
+        cancelled: bool = False,
     ) -> None:
-        """Lets a record wait in a tier of `span` seconds, or move `at_once`; see `Waiting`."""
+        """Lets a record wait in a tier of `span` seconds; a cancelled one moves at once."""
         due = envelope.due or 0.0
-        moves_at = 0.0 if at_once else leaves_tier_at(span, record.timestamp, due)
+        moves_at = 0.0 if cancelled else leaves_tier_at(span, record.timestamp, due)
         self._push(
-            Waiting(moves_at, next(self._numbers), record, epoch, envelope.home, due, at_once)
+            Waiting(moves_at, next(self._numbers), record, epoch, envelope.home, due, cancelled)
         )
 
     def push_refused(self, record: Record, why: str, *, epoch: int) -> None:
@@ -148,19 +147,23 @@ class Heap:
         Args:
             cancelled: the runs of tasks, as `core.control.run_of` names them.
         """
-        self.hasten(lambda waiting: run_of(*waiting.record.identity) in cancelled)
-
-    def hasten(self, wanted: Callable[[Waiting], bool]) -> None:
-        """Lets those move at once that are wanted.
-
-        Args:
-            wanted: tells them; not asked about those that can't be moved on.
-        """
         self._waiting = [
-            replace(waiting, moves_at=0.0, at_once=True)
-            if not waiting.at_once and not waiting.refused and wanted(waiting)
+            replace(waiting, moves_at=0.0, cancelled=True)
+            if run_of(*waiting.record.identity) in cancelled
             else waiting
             for waiting in self._waiting
+        ]
+        heapq.heapify(self._waiting)
+
+    def free(self, is_free: Callable[[Record, Place | None], bool]) -> None:
+        """Lets those go home now that need not wait for their time; see `is_free`.
+
+        Args:
+            is_free: tells them, from the record and where it goes in the end.
+        """
+        self._waiting = [
+            replace(one, moves_at=0.0, due=0.0) if is_free(one.record, one.home) else one
+            for one in self._waiting
         ]
         heapq.heapify(self._waiting)
 

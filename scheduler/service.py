@@ -35,7 +35,7 @@ from taskstream.scheduler.due import (
     Move,
     Waiting,
     full,
-    goes_home,
+    is_free,
     next_move,
     shares,
     take_limit,
@@ -186,7 +186,7 @@ class Scheduler:
     def _obey(self) -> None:
         """Brings home what was cancelled or purged, and what no order holds back any more.
 
-        What was ordered before a record waited here is seen when the record arrives.
+        What was ordered before a record waited here is seen when it arrives.
         """
         before = (self._orders.control.queues, self._orders.caught_up)
         while self._heard:
@@ -195,12 +195,12 @@ class Scheduler:
                 self._heap.hurry(cancelled)
         self._orders.control.expire(self._clock.now())
         if before != (self._orders.control.queues, self._orders.caught_up):
-            self._heap.hasten(lambda one: self._goes_home(one.record, one.home))
+            self._heap.free(self._is_free)
 
-    def _goes_home(self, record: Record, home: Place | None) -> bool:
-        # Before all orders are known, each record that one of them holds back would seem to be free.
+    def _is_free(self, record: Record, home: Place | None) -> bool:
         orders = self._orders
-        return orders.caught_up and goes_home(record, home, orders.control.queues, self._names)
+        # Before all orders are known, each record that one of them holds back would seem to be free.
+        return orders.caught_up and is_free(record, home, orders.control.queues, self._names)
 
     def _arrive(self, record: Record) -> None:
         place = Place(record.topic, record.partition)
@@ -222,17 +222,14 @@ class Scheduler:
             )
             self._heap.push_refused(record, why, epoch=partition.epoch)
         else:
-            control = self._orders.control
+            if self._is_free(record, envelope.home):
+                envelope = envelope._replace(due=0.0)
             self._heap.push(
                 record,
                 envelope,
                 span=partition.span,
                 epoch=partition.epoch,
-                at_once=control.is_cancelled(envelope.id, envelope.run)
-                or (
-                    (control.queues.any or envelope.deferred)
-                    and self._goes_home(record, envelope.home)
-                ),
+                cancelled=self._orders.control.is_cancelled(envelope.id, envelope.run),
             )
 
     def _move(self, waiting: Waiting, now: float) -> None:
@@ -245,10 +242,8 @@ class Scheduler:
                 bury(record.headers, death, ()),
             )
         else:
-            move, headers = (
-                next_move(waiting, self._names, now),
-                enter(record.headers, record.timestamp),
-            )
+            move = next_move(waiting, self._names, now)
+            headers = enter(record.headers, record.timestamp)
 
         def done(_ack: Ack | None, error: BrokerError | None) -> None:
             self._moved.append(_Moved(waiting, error))

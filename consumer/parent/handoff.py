@@ -82,7 +82,7 @@ def next_attempt(
         home=before.home or Place(record.topic, record.partition),
         group=group,
         published=before.published or record.timestamp,
-        entered=before.entered or record.timestamp,
+        entered=envelope.standing(record.headers, record.timestamp).entered,
         trace=(),
     )
     key = judged.task_id.encode() if record.key is None else record.key
@@ -107,7 +107,7 @@ def deferred(record: Record, *, names: Names, group: str, now: float) -> Outgoin
         group=group,
         due=now + DEFERRED_FOR,
         published=before.published or record.timestamp,
-        entered=before.entered or record.timestamp,
+        entered=envelope.standing(record.headers, record.timestamp).entered,
         lookup=True,
         deferred=True,
     )

@@ -1,7 +1,7 @@
 """Queues, priorities and kinds of tasks that people pause, drain and purge, on real servers.
 
 Broken on purpose once, and seen to fail: the look at the orders in `Dispatch._taken` (a paused task runs);
-the loop without its recall (what a child was fed ahead begins all the same); `Heap.hasten` left out (a purged
+the loop without its recall (what a child was fed ahead begins all the same); `Heap.free` left out (a purged
 task waits for its due time); `lanes` without the standing orders.
 """
 

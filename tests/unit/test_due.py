@@ -29,7 +29,7 @@ from taskstream.scheduler.due import (
     Move,
     Waiting,
     full,
-    goes_home,
+    is_free,
     next_move,
     shares,
     take_limit,
@@ -60,7 +60,7 @@ def test_an_early_record_goes_one_tier_down() -> None:
 
 def test_a_cancelled_record_goes_home_at_once() -> None:
     """Its owner records it; nobody waits for its time."""
-    one = replace(Waiting(60.0, 1, RECORD, 1, HOME, 100.0), at_once=True)
+    one = replace(Waiting(60.0, 1, RECORD, 1, HOME, 100.0), cancelled=True)
     assert next_move(one, NAMES, 0.0) == Move("shop.tasks.high", 3, home=True)
 
 
@@ -70,7 +70,7 @@ def test_cancels_hurry_what_waits_and_what_arrives() -> None:
     for number in range(3):
         headers = tuple(write(Envelope("charge", id=f"id-{number}", run=number)))
         record = RECORD._replace(offset=number, headers=headers)
-        heap.push(record, waiting(1000.0), span=0.0, epoch=1, at_once=number == 2)
+        heap.push(record, waiting(1000.0), span=0.0, epoch=1, cancelled=number == 2)
     heap.hurry({run_of("id-0", 0), run_of("id-1", 0)})
     assert sorted(one.record.offset for one in heap.pop_due(0.0)) == [0, 2]
     assert len(heap) == 1
@@ -193,7 +193,7 @@ def test_a_full_share_makes_nothing_late(gaps: list[float], room: int, span: flo
     assert moves == [at + span for at in entered]
 
 
-def test_what_no_order_holds_back_any_more_goes_home_at_once() -> None:
+def test_what_no_order_holds_back_any_more_is_free_at_once() -> None:
     """A deferred task when its order is over, a purged one always; others wait for their time."""
     told = Envelope("charge", id="1", home=HOME, due=1000.0, entered=50.0)
     plain = RECORD._replace(headers=tuple(write(told)))
@@ -210,16 +210,28 @@ def test_what_no_order_holds_back_any_more_goes_home_at_once() -> None:
     ]
     for orders, plain_goes, held_goes in cases:
         standing = QueueOrders(orders)
-        assert goes_home(plain, HOME, standing, NAMES) is plain_goes
-        assert goes_home(held, HOME, standing, NAMES) is held_goes
-    assert not goes_home(held, None, NO_ORDERS, NAMES)
+        assert is_free(plain, HOME, standing, NAMES) is plain_goes
+        assert is_free(held, HOME, standing, NAMES) is held_goes
+    assert not is_free(held, None, NO_ORDERS, NAMES)
 
 
 def test_a_record_without_a_hop_has_entered_when_it_was_appended() -> None:
     """A delayed task goes to its tier first: the time of that record counts, here and after each move."""
-    first = RECORD._replace(headers=(("ts-task", b"charge"),), timestamp=50.0)
+    first = RECORD._replace(headers=(("ts-task", b"charge"), ("ts-due", b"99.0")), timestamp=50.0)
     moved = first._replace(headers=tuple(enter(first.headers, 50.0)), timestamp=90.0)
     purge = QueueOrders([QueueOrder(PURGE, of_task("charge"), 60.0)])
-    assert goes_home(first, HOME, purge, NAMES)
-    assert goes_home(moved, HOME, purge, NAMES)
+    assert is_free(first, HOME, purge, NAMES)
+    assert is_free(moved, HOME, purge, NAMES)
     assert enter(moved.headers, 90.0) == list(moved.headers)
+
+
+def test_those_that_are_free_leave_their_tier_at_once() -> None:
+    """To their homes, whatever is left of their time; the others wait on."""
+    heap = Heap()
+    for number in range(3):
+        record = RECORD._replace(offset=number)
+        heap.push(record, waiting(1000.0), span=5.0, epoch=1)
+    heap.free(lambda record, home: record.offset == 1 and home == HOME)
+    (one,) = heap.pop_due(1.0)
+    assert next_move(one, NAMES, 1.0) == Move("shop.tasks.high", 3, home=True)
+    assert len(heap) == 2

@@ -50,7 +50,7 @@ from taskstream.core.queue_orders import DRAIN, HOLDING, PAUSE, PURGE, of_queue,
 from taskstream.core.states import State
 from taskstream.core.tiers import DAY
 from taskstream.observability.metrics import Metrics
-from taskstream.scheduler.due import goes_home
+from taskstream.scheduler.due import is_free
 
 LANE = "tasks.normal"
 PLACE = Place(f"shop.{LANE}", 0)
@@ -277,7 +277,7 @@ class Story:
         staying = []
         for record in self.tier:
             envelope = read(record.headers)
-            if (envelope.due or 0.0) <= self.clock.now() or goes_home(
+            if (envelope.due or 0.0) <= self.clock.now() or is_free(
                 record, envelope.home, self.control.queues, NAMES
             ):
                 self.append(record.key or b"", tuple(enter(record.headers, record.timestamp)))

@@ -15,10 +15,11 @@ from taskstream.consumer.parent.intake import EndsTold
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.loop import UNASSIGNED_AFTER, Parent
 from taskstream.consumer.parent.options import ParentOptions
-from taskstream.consumer.pipe import Failure, Hello, Ready, pack_beat
+from taskstream.consumer.pipe import Failure, Hello, Ready, pack_beat, pack_recall
 from taskstream.core.clock import ManualClock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import ConfigError
+from taskstream.core.queue_orders import NO_ORDERS, PAUSE, PURGE, QueueOrder, QueueOrders
 
 PLACE = Place("shop.tasks.high", 0)
 
@@ -147,3 +148,34 @@ def test_once_it_has_joined_a_child_that_fails_ends_nobody(parent: Parent) -> No
     """The others go on."""
     parent._react_to_child(MagicMock(), Failure("no such database", ""))
     assert parent._fatal is None
+
+
+def test_it_tells_what_it_holds_back_and_is_ready_all_the_same(parent: Parent) -> None:
+    """A pause or a drain by its words; a purge holds nothing back. Before it has joined there is nothing."""
+    pause = QueueOrder(PAUSE, "queue:tasks", 0.0, "me", "the bank is down")
+    orders = QueueOrders([pause, QueueOrder(PURGE, "task:charge", 0.0)])
+    work = MagicMock()
+    work.dispatch.queue_orders = orders
+    parent._work = work
+    assert parent.held_back == ["queue:tasks is paused by me: the bank is down"]
+    assert not any("paused" in reason for reason in parent.not_ready)
+    parent._work = None
+    assert parent.held_back == []
+
+
+def test_an_order_takes_back_what_a_child_holds_and_is_heeded_once(parent: Parent) -> None:
+    """Each child hears of its own, and of nothing where the orders are the same."""
+    work, child, other = MagicMock(), MagicMock(), MagicMock()
+    child.held, other.held = {1: "entry one", 2: "entry two"}, {3: "entry three"}
+    work.dispatch.is_concerned = lambda entry: entry != "entry one"
+    work.dispatch.queue_orders, work.orders.queues = NO_ORDERS, QueueOrders()
+    children = MagicMock()
+    children.__iter__.side_effect = lambda: iter([child, other])
+    parent._children = children
+    parent._heed_queue_orders(work)
+    work.dispatch.obey.assert_called_once_with(work.orders.queues)
+    said = [call.args for call in children.send.call_args_list]
+    assert said == [(child, pack_recall([2])), (other, pack_recall([3]))]
+    work.dispatch.queue_orders = work.orders.queues
+    parent._heed_queue_orders(work)
+    assert work.dispatch.obey.call_count == 1

@@ -44,7 +44,9 @@ def test_a_commit_that_is_not_ours_says_where_it_stands() -> None:
 def test_who_is_meant_is_told_by_name_and_by_when_it_entered() -> None:
     """A retry's own time of coming home is no matter."""
     fresh = Record("shop.tasks.low", 0, 1, None, b"", (("ts-task", b"charge"),), 50.0)
-    retry = fresh._replace(headers=(*fresh.headers, ("ts-entered", b"10.000000")))
+    retry = fresh._replace(
+        headers=(*fresh.headers, ("ts-attempt", b"2"), ("ts-entered", b"10.000000"))
+    )
     until = Concern((), frozenset({"charge"}), 20.0)
     assert (until.is_about(fresh), until.is_about(retry)) == (False, True)
     assert Concern((), None).is_about(fresh)
