@@ -274,6 +274,14 @@ HALTED = Metric(
     "taskstream.halted", Kind.GAUGE, "{priority}",
     "1 while nothing is given out because too many tasks died, else 0", (QUEUE, PRIORITY),
 )
+HELD_BACK = Metric(
+    "taskstream.held_back", Kind.GAUGE, "{task}",
+    "tasks that wait in a worker because of a pause or a drain", (QUEUE, PRIORITY),
+)
+DEFERRED = Metric(
+    "taskstream.deferred", Kind.COUNTER, "{task}",
+    "tasks that a pause or a drain has sent through a delay topic, each time", (QUEUE, PRIORITY),
+)
 COMMIT_FAILURES = Metric(
     "taskstream.commit.failures", Kind.COUNTER, "{commit}",
     "commits that Kafka refused or did not answer", (QUEUE, PRIORITY),
@@ -305,8 +313,8 @@ DELAY_LATENESS = Metric(
 
 METRICS = (
     SENT, CONSUMED, OPERATION_DURATION, PROCESS_DURATION, STORE_DURATION, ATTEMPTS, DEAD, DROPPED, LAG,
-    OLDEST_AGE, WAITING, RUNNING, SLOTS, WATERMARK_GAP, PAUSED, HALTED, COMMIT_FAILURES, COMMIT_AGE,
-    REBALANCE_DURATION, CHILD_DEATHS, ROWS_PENDING, ROWS_PER_BATCH, DELAY_LATENESS,
+    OLDEST_AGE, WAITING, RUNNING, SLOTS, WATERMARK_GAP, PAUSED, HALTED, HELD_BACK, DEFERRED, COMMIT_FAILURES,
+    COMMIT_AGE, REBALANCE_DURATION, CHILD_DEATHS, ROWS_PENDING, ROWS_PER_BATCH, DELAY_LATENESS,
 )
 # fmt: on
 """All metrics, in the order of a task's life, then of the machinery."""

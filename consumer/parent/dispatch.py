@@ -308,6 +308,10 @@ class Dispatch:
         """Each lane and how many tasks it has ready, for metrics."""
         return self._lanes.waiting()
 
+    def held_back(self) -> Iterable[str]:
+        """The lane of each task that is kept aside because of an order, for metrics."""
+        return [entry.lane for entry in list(self._aside.waiting())]
+
     def _taken(self, child: Child, limit: int, now: float) -> list[Entry]:
         """Tasks for a shared child; those that wait for more than their turn are put aside."""
         common = child.room - self._short_of_reserve(child)

@@ -80,7 +80,13 @@ def of_lanes(
     def halted() -> Reading:
         return _by_lane((lane, lane in breakers.halted) for lane in breakers.lanes)
 
+    def held_back() -> Reading:
+        counts = Counter(dict.fromkeys(breakers.lanes, 0))
+        counts.update(dispatch.held_back())
+        return _by_lane(counts.items())
+
     metrics.gauge(table.LAG, lag)
+    metrics.gauge(table.HELD_BACK, held_back)
     metrics.gauge(table.WAITING, lambda: _by_lane(dispatch.waiting()))
     metrics.gauge(table.HALTED, halted)
 

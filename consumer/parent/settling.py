@@ -210,6 +210,7 @@ class Settling:
         if not self._journal.keeps(entry):
             partition.finish(entry)
         if isinstance(judged, Deferred):
+            self._counted.deferred(entry)
             if judged.holds_key:
                 self._dispatch.release(entry)
             return
@@ -229,6 +230,10 @@ class Counted:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._attempts: dict[tuple[str, State], Counter] = {}
+
+    def deferred(self, entry: Entry) -> None:
+        """Counts a task that has gone through a delay topic because of an order."""
+        self._metrics.counter(table.DEFERRED, **table.lane_labels(entry.lane)).inc()
 
     def judged(self, told: Sequence[tuple[Entry, Judged]]) -> None:
         """Counts attempts."""

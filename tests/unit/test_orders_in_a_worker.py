@@ -102,6 +102,7 @@ class Worker:
         self.waiting_room = 0
         self.delivered = 0
         self.numbers = count(1)
+        self.metrics = Metrics()
         self.ownership = Ownership(Metrics(), story.clock)
         self.ownership.sure_for = float("inf")
         self.unsent: list[tuple[Entry, Judged | Deferred, Outgoing]] = []
@@ -156,7 +157,7 @@ class Worker:
             breakers=breakers,
             on_final=lambda _record: None,
             strict={"strict"},
-            metrics=Metrics(),
+            metrics=self.metrics,
             clock=story.clock,
         )
         assigned = Assigned(PLACE, story.committed[0], story.committed[1], 0, len(story.log))
@@ -498,6 +499,8 @@ def test_a_paused_kind_of_task_lets_the_others_of_its_partition_pass(key: str | 
     assert story.final(story.published[-1]) is State.SUCCEEDED
     assert story.worker.partition.tracker.in_hand == STAY
     assert len(story.tier) == 5 * WINDOW - STAY
+    assert list(story.worker.dispatch.held_back()) == [LANE] * (STAY if key is None else 1)
+    assert "taskstream_deferred_total{" in story.worker.metrics.exposition().decode()
     story.recover()
     assert story.is_over()
     assert max(story.runs.values()) == 1
