@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskstream.admin import audit
 from taskstream.admin.letters import letters
-from taskstream.admin.waiting import Concern, Waiting
+from taskstream.admin.waiting import Concern, Waiting, count_left
 from taskstream.admin.waiting import count as counted
 from taskstream.admin.workers import Worker, workers
 from taskstream.broker.tail import Tail, read_to_end
@@ -279,10 +279,10 @@ def waiting(app: "App", target: str, *, clock: Clock = SYSTEM_CLOCK) -> Waiting:
 def left(app: "App", ordered: Ordered, *, clock: Clock = SYSTEM_CLOCK) -> Waiting:
     """How many tasks that had entered by the time of a drain or a purge are not finished yet.
 
-    A retry can pass from one topic to the other between two looks: done is what twice nothing was left of.
-    Otherwise as `waiting`.
+    As long as older ones are left in a queue itself, the others are not counted. A retry can pass from one
+    topic to the other between two looks: done is what twice nothing was left of. Otherwise as `waiting`.
     """
-    return counted(app, find(app, ordered.target).concern(ordered.since), clock=clock)
+    return count_left(app, find(app, ordered.target).concern(ordered.since), clock=clock)
 
 
 def standing(app: "App") -> QueueOrders:
