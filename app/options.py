@@ -6,9 +6,10 @@ Pure: given the time, options say when a task is due and when it expires, or ref
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from taskstream.core.errors import BadArguments
+from taskstream.core.retry import LONGEST_TEXT_BYTES, NO_RETRY, Retry
 from taskstream.core.tiers import LONGEST_DELAY
 
 LONGEST_ID_BYTES = 512
@@ -24,6 +25,7 @@ class OptionArguments(TypedDict, total=False):
     delay: float | None
     at: datetime | float | None
     expires: datetime | float | None
+    retry: Retry | Literal["task"] | None
     id: str | None
     queue: str | None
     priority: str | None
@@ -33,12 +35,13 @@ class OptionArguments(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """One publish's own choices; None leaves what the task's definition says.
+    """One publish's own choices; what is not given is as the task's definition says.
 
     Args:
         delay: seconds from the publish until the task may run.
         at: when it may run: an aware datetime, or seconds since 1970. Not together with `delay`.
         expires: when it is too old to run: seconds from the publish, or an aware datetime.
+        retry: when a failed attempt is tried again; None is a single attempt, "task" what the task says.
         id: the caller's own id: published again with the same topic and key, it counts once.
         queue: another queue.
         priority: another priority.
@@ -53,6 +56,7 @@ class Options:
     delay: float | None = None
     at: datetime | float | None = None
     expires: datetime | float | None = None
+    retry: Retry | Literal["task"] | None = "task"
     id: str | None = None
     queue: str | None = None
     priority: str | None = None
@@ -72,6 +76,14 @@ class Options:
                 )
         if self.id is not None:
             _check_id(self.id)
+        _check_retry(self.retry)
+
+    @property
+    def policy(self) -> Retry | None:
+        """The retry policy that its record carries; None where the task's own counts."""
+        if self.retry is None:
+            return NO_RETRY
+        return self.retry if isinstance(self.retry, Retry) else None
 
     @property
     def differs(self) -> bool:
@@ -120,6 +132,19 @@ class Options:
 
 PLAIN = Options()
 """A publish without options."""
+
+
+def _check_retry(retry: Any) -> None:
+    if retry is None or retry == "task":
+        return
+    if not isinstance(retry, Retry):
+        raise BadArguments(f"options(retry={retry!r}): must be a Retry, or None for a single attempt")
+    size_bytes = len(retry.text.encode())
+    if size_bytes > LONGEST_TEXT_BYTES:
+        raise BadArguments(
+            f"options(retry=...): takes {size_bytes} bytes of the record's headers, and may take "
+            f"{LONGEST_TEXT_BYTES}: name fewer exceptions or delays, or give the policy to the task"
+        )
 
 
 def _check_id(task_id: Any) -> None:

@@ -262,6 +262,7 @@ class Outbox:
             reply_to=reply_to,
             parent=None if publisher_task is None else publisher_task.id,
             root=None if publisher_task is None else publisher_task.root,
+            retry=options.policy,
         )
 
     def _topic(self, target: Target[..., Any], options: Options) -> str:

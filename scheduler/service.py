@@ -22,14 +22,22 @@ from taskstream.broker.offset_codec import decode, encode
 from taskstream.broker.offsets import Progress, Tracker
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Ack, Sender
+from taskstream.broker.topics import Topics
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
-from taskstream.core.envelope import HEADER_ROOM_BYTES, Death, Place, bury, read
-from taskstream.core.errors import BrokerError, Undecodable
-from taskstream.core.faultpoints import AFTER_MOVE, BEFORE_MOVE, fault_point
+from taskstream.core.envelope import HEADER_ROOM_BYTES, Death, Place, bury, stay_of
+from taskstream.core.errors import BrokerError, TaskstreamError, Undecodable
+from taskstream.core.faultpoints import (
+    AFTER_MOVE,
+    AFTER_MOVER_COMMIT,
+    BEFORE_MOVE,
+    BEFORE_MOVER_COMMIT,
+    fault_point,
+)
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs
 from taskstream.scheduler.due import Heap, Load, Move, Waiting, full, next_move, shares, take_limit
+from taskstream.scheduler.retention import flaws
 from taskstream.schemas.control import ControlTopic, Heard
 from taskstream.schemas.records import Records
 
@@ -103,6 +111,7 @@ class Scheduler:
     def __init__(self, app: str, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
         self._names = Names(app)
         self._spans = self._names.delays
+        self._settings = settings
         self._clock = clock
         self._stopping = threading.Event()
         self._heap = Heap()
@@ -118,7 +127,7 @@ class Scheduler:
         self._epochs = itertools.count(1)
         self._commit_at = 0.0
         self._fatal: BrokerError | None = None
-        name = f"{socket.gethostname()}-{os.getpid()}-scheduler"
+        name = self._client_id = f"{socket.gethostname()}-{os.getpid()}-scheduler"
         self._heard: deque[Heard] = deque()
         self._orders = ControlTopic(
             settings, self._names, self._heard.append, client_id=name, records=Records()
@@ -141,6 +150,9 @@ class Scheduler:
             BrokerError: Kafka refuses to go on.
         """
         self._orders.start()
+        threading.Thread(
+            target=self._check_topics, name="taskstream-retention", daemon=True
+        ).start()
         try:
             while not self._stopping.is_set() and self._fatal is None:
                 self._turn()
@@ -153,9 +165,28 @@ class Scheduler:
         """Ends `run` soon; what waits here is found again by whoever comes next."""
         self._stopping.set()
 
+    def _check_topics(self) -> None:
+        """Says what would lose tasks. They are moved all the same: to stand still would lose more."""
+        try:
+            with Topics(self._settings, client_id=self._client_id) as topics:
+                configs = topics.configs(list(self._spans))
+        except TaskstreamError as error:
+            _log.warning(
+                "the settings of the delay topics can't be read: whether they keep tasks for long enough "
+                "is not known",
+                error=str(error),
+            )
+            return
+        for flaw in flaws(self._spans, configs, self._settings.retention):
+            say = _log.error if flaw.loses else _log.warning
+            loses = "loses tasks" if flaw.loses else "may lose tasks"
+            say(f"a delay topic {loses}", topic=flaw.topic, what=flaw.what, advice=flaw.advice)
+
     def _turn(self) -> None:
-        for record in self._consumer.take(self._limit, self._wait()):
-            self._arrive(record)
+        records = self._consumer.take(self._limit, self._wait())
+        now = self._clock.now()
+        for record in records:
+            self._arrive(record, now)
         self._obey()
         self._settle()
         now = self._clock.now()
@@ -181,18 +212,17 @@ class Scheduler:
                 self._heap.hurry(cancelled)
         self._orders.control.expire(self._clock.now())
 
-    def _arrive(self, record: Record) -> None:
+    def _arrive(self, record: Record, now: float) -> None:
         place = Place(record.topic, record.partition)
         partition = self._partitions.get(place)
         if partition is None or not partition.tracker.deliver(record.offset):
             return
         partition.size_bytes += record.size_bytes
         self._note_change(place)
+        control = self._orders.control
         try:
-            envelope = read(record.headers)
-            why = (
-                "" if envelope.home is not None else "a delay topic holds a record without ts-home"
-            )
+            stay = stay_of(record.headers)
+            why = "" if stay.home is not None else "a delay topic holds a record without ts-home"
         except Undecodable as error:
             why = str(error)
         if why:
@@ -203,10 +233,11 @@ class Scheduler:
         else:
             self._heap.push(
                 record,
-                envelope,
+                stay,
                 span=partition.span,
                 epoch=partition.epoch,
-                cancelled=self._orders.control.is_cancelled(envelope.id, envelope.run),
+                now=now,
+                cancelled=control.cancels_any and control.is_cancelled(*record.identity),
             )
 
     def _move(self, waiting: Waiting, now: float) -> None:
@@ -306,6 +337,7 @@ class Scheduler:
                 partition.sent = progress
                 offsets[place] = (progress.watermark, encode(progress))
         if offsets:
+            fault_point(BEFORE_MOVER_COMMIT)
             self._consumer.commit(offsets)
 
     def _close(self) -> None:
@@ -359,6 +391,8 @@ class Scheduler:
 
     def committed(self, error: BrokerError | None, offsets: Mapping[Place, int]) -> None:
         """Notes what is stored."""
+        if error is None:
+            fault_point(AFTER_MOVER_COMMIT)
         for place in offsets:
             partition = self._partitions.get(place)
             if partition is not None:

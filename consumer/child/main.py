@@ -24,7 +24,7 @@ from taskstream.app.loader import load
 from taskstream.consumer.begun import Begun
 from taskstream.consumer.child.inbox import Inbox
 from taskstream.consumer.child.link import Link
-from taskstream.consumer.garbage import settle_in
+from taskstream.core.garbage import settle_in
 from taskstream.consumer.pipe import (
     Beat,
     Cancel,

@@ -7,7 +7,7 @@ from functools import partial
 
 from taskstream.broker.cluster import Cluster, look_at, session_timeout
 from taskstream.broker.sender import Sender
-from taskstream.consumer.garbage import settle_in
+from taskstream.core.garbage import settle_in
 from taskstream.consumer.parent import gauges, heartbeat
 from taskstream.consumer.parent.alarms import Alarms
 from taskstream.consumer.parent.breaker import Breakers
