@@ -178,7 +178,8 @@ def _topics(app: "App") -> Iterator[Finding]:
                 "change the settings, or alter the topics with Kafka's own tools" if drift else "",
             )  # fmt: skip
             yield _offsets(app, topics)
-            yield _delays(app, topics)
+            if not app.settings.embedded:  # which knows no settings of topics
+                yield _delays(app, topics)
     except TaskstreamError as error:
         yield Finding("topics", Health.FAIL, str(error), "run `taskstream init`")
 

@@ -66,6 +66,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:
             raise BadArguments("options(delay=, at=): give one of the two")
+        for name in ("delay", "at", "expires"):
+            _check_time(name, getattr(self, name))
         if self.delay is not None and not self.delay >= 0:
             raise BadArguments(f"options(delay={self.delay}): must not be negative")
         for name in ("at", "expires"):
@@ -132,6 +134,13 @@ class Options:
 
 PLAIN = Options()
 """A publish without options."""
+
+
+def _check_time(name: str, value: Any) -> None:
+    takes = (int, float) if name == "delay" else (int, float, datetime)
+    if value is not None and not isinstance(value, takes):
+        or_moment = "" if name == "delay" else ", or a datetime"
+        raise BadArguments(f"options({name}={value!r}): must be seconds, a number{or_moment}")
 
 
 def _check_retry(retry: Any) -> None:
