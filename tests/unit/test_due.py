@@ -1,16 +1,21 @@
-"""When waiting records move, where to, and how many wait at once."""
+"""When waiting records move, where to, and how many wait at once.
 
+Broken on purpose once, and seen to fail: hops before what is due (`pop_due`), `hurry` without those that
+have yet to hop, no shortest hop, no shortest stay.
+"""
+
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskstream.broker.records import Record
 from taskstream.core.control import run_of
 from taskstream.core.envelope import Envelope, Place, Stay, write
 from taskstream.core.names import Names
-from taskstream.core.tiers import LONGEST_DELAY, SHORTEST_HOP, SHORTEST_STAY, TIERS, tier_for
+from taskstream.core.tiers import HOUR, LONGEST_DELAY, SHORTEST_HOP, SHORTEST_STAY, TIERS, tier_for
 from taskstream.scheduler.due import (
     COMMON,
     HEAP_BYTES,
@@ -26,6 +31,7 @@ from taskstream.scheduler.due import (
 )
 
 NAMES = Names("shop")
+SPANS = NAMES.delays
 HOME = Place("shop.tasks.high", 3)
 RECORD = Record("shop.delay.30s", 0, 7, b"1", b"", (("ts-id", b"1"),), 0.0)
 
@@ -148,13 +154,15 @@ class Road:
     def read_again(self) -> None:
         """A mover begins, or begins anew: it reads what stands in the tier."""
         self.heap = Heap()
-        span = NAMES.delays[self.record.topic]
+        span = SPANS[self.record.topic]
         self.heap.push(self.record, Stay(HOME, self.due), span=span, epoch=1, now=self.now)
 
     def turn(self) -> None:
         """The mover sleeps until something moves, and moves it."""
         assert self.heap.next_at is not None
-        self.real += max(0.0, self.heap.next_at - self.now)
+        wait = self.heap.next_at - self.now
+        if wait > 0:
+            self.real = max(self.real + wait, math.nextafter(self.real, math.inf))
         for one in self.heap.pop_due(self.now):
             move = next_move(one, NAMES, self.now)
             if move.home:
@@ -184,13 +192,15 @@ def test_a_task_comes_home_at_its_time(due: float, lag: float) -> None:
     """From a second to a year ahead: not before, no later, in some sixty hops at most."""
     road = Road(due, lag)
     drive(road)
-    assert road.home_at == due
+    assert road.home_at is not None
+    assert due <= road.home_at <= due + 1e-6
     assert road.hops <= 60
 
 
 steps = st.tuples(st.floats(0, 1), st.sampled_from(["restart", "step"]), st.floats(-3600, 3600))
 
 
+@settings(deadline=None)
 @given(st.floats(0, LONGEST_DELAY), st.lists(steps, max_size=8))
 def test_neither_restarts_nor_clock_steps_bring_it_home_early(
     due: float, troubles: list[tuple[float, str, float]]
@@ -216,14 +226,16 @@ def test_neither_restarts_nor_clock_steps_bring_it_home_early(
     assert road.home_at + road.wrong >= due
 
 
+@settings(deadline=None)
 @given(st.floats(0, LONGEST_DELAY), st.floats(0, 3600))
 def test_a_broker_whose_clock_lags_makes_nothing_go_round_and_round(due: float, lag: float) -> None:
     """Each record looks as if it had stayed long enough; it stays for half a minute, or half its span."""
     road = Road(due, lag)
     drive(road)
-    assert road.home_at == due
-    # Once in the tiers that are shorter than the lag: six hours at most in steps of half a minute.
-    assert road.hops <= 60 + 6 * 3600 / SHORTEST_STAY
+    assert road.home_at is not None
+    assert due <= road.home_at <= due + 1e-6
+    # In the tiers that are shorter than the lag, half a minute at a time.
+    assert road.hops <= 60 + 2 * 6 * HOUR / SHORTEST_STAY
 
 
 def test_a_lost_partition_leaves_the_heap() -> None:
