@@ -101,7 +101,7 @@ def _moment(when: float | datetime | str) -> float | datetime:
 
     try:
         at = parsedate_to_datetime(when)
-    except ValueError as error:
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise ValueError(
             f"{when!r} is neither seconds nor a date as HTTP's Retry-After has them"
         ) from error

@@ -21,6 +21,7 @@ GROUPS = {
     "cancel": ("cancel",),
     "events": ("events", "rebuild"),
     "queues": ("queues",),
+    "delays": ("delays",),
     "workers": ("workers",),
     "doctor": ("doctor",),
     "version": ("version",),

@@ -12,6 +12,7 @@ from tests.support.pages import Pages
 from tests.support.stage import Stage
 
 from taskstream import State
+from taskstream.admin.delays import tiers
 from taskstream.admin.doctor import Finding, Health, examine
 from taskstream.broker.tail import read_to_end
 from taskstream.broker.topics import Topics
@@ -66,6 +67,22 @@ def test_what_has_expired_while_it_waited_is_not_run(stage: Stage) -> None:
     stage.wait_for([handle], {State.EXPIRED: 1})
     assert stage.journal == []
     assert scheduler.stop() == 0
+
+
+def test_what_waits_is_listed_by_tier(stage: Stage) -> None:
+    """Before a scheduler was there, and while it holds them in memory; what came home counts no more."""
+    add = stage.task("add")
+    for delay in (3600, 3700, 100_000):
+        add.options(delay=delay).publish(1)
+    before = {tier.span_s: tier.waiting for tier in tiers(stage.app) if tier.waiting}
+    assert before == {3600.0: 2, DAY: 1}
+    stage.worker()
+    assert add.options(delay=0.2).publish(2).result(timeout=60) == 3
+
+    def look() -> None:
+        assert {tier.span_s: tier.waiting for tier in tiers(stage.app) if tier.waiting} == before
+
+    eventually(look, timeout=30)
 
 
 def test_a_tier_that_forgets_too_early_is_told_of(stage: Stage) -> None:

@@ -17,7 +17,7 @@ from taskstream.core.errors import BrokerError, ConfigError, TaskstreamError
 
 COMMANDS = (
     "demo", "up", "down", "status", "init", "worker", "scheduler", "publish", "result", "cancel",
-    "queues list", "workers list", "workers scale", "doctor", "version",
+    "queues list", "delays list", "workers list", "workers scale", "doctor", "version",
 )  # fmt: skip
 
 
@@ -156,6 +156,14 @@ def test_bad_usage_exits_with_2(terminal: Terminal, words: list[str], code: int,
     assert (done.code, done.stdout) == (code, "")
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_retry_policy_that_can_not_be_meant_is_bad_usage(terminal: Terminal) -> None:
+    """Exit 2, with the option and the word."""
+    done = terminal.run("publish", "main:app", "add", "{}", "--retry", "atempts=2")
+    assert done.code == 2
+    assert "--retry" in done.stderr
+    assert "atempts" in done.stderr
 
 
 def test_doctor_says_that_nothing_is_configured(terminal: Terminal) -> None:
