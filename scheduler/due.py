@@ -36,6 +36,9 @@ HEAP_BYTES = 64 * 1024 * 1024
 TAKE_RECORDS = 500
 """How many records are read at once, at most."""
 
+AHEAD = 10.0
+"""Seconds that a partition needs to be read ahead, to the record that leaves it last."""
+
 HOPS = 200
 """How many hops are made before what has become due meanwhile has its turn."""
 
@@ -150,7 +153,7 @@ class Heap:
             heapq.heappush(self._waiting, (0.0, number, replace(waiting, cancelled=True)))
 
     def pop_due(self, now: float, hops: int = HOPS) -> list[Waiting]:
-        """Takes out what moves now: all that goes home, the longest-due first, and some that hop.
+        """Takes out what moves now: all that goes home, and then some that hop.
 
         Args:
             now: seconds since 1970.
@@ -223,10 +226,13 @@ COMMON = Load(HEAP_RECORDS // 2, HEAP_BYTES // 2)
 def shares(spans: Mapping[Place, float]) -> dict[Place, Load]:
     """What of the heap is each partition's own, by the spans of their tiers.
 
-    Those of span 0 have as much as all others of their number. A share that shrinks, because partitions
-    have come, holds for what is read from then on.
+    The shorter a tier's span, the more goes through it in a time: of each 25 parts those of span 0 have 9,
+    the next two 6 and 3, the others one each. A share that shrinks, because partitions have come, holds for
+    what is read from then on.
     """
-    weights = {place: 1 if span else len(TIERS) - 1 for place, span in spans.items()}
+    weights = {
+        place: max(1, len(TIERS) - 1 - 3 * TIERS.index(span)) for place, span in spans.items()
+    }
     whole = sum(weights.values())
     return {
         place: Load(
@@ -243,24 +249,29 @@ def take_limit(in_hand: Mapping[Place, Load], own: Mapping[Place, Load]) -> int:
 
 
 def full(
-    in_hand: Mapping[Place, Load], own: Mapping[Place, Load], paused: Collection[Place]
+    in_hand: Mapping[Place, Load],
+    own: Mapping[Place, Load],
+    paused: Collection[Place],
+    far: Collection[Place] = (),
 ) -> set[Place]:
     """The partitions of which nothing more may be read.
 
-    Each that has its own share in hand, while what all have borrowed is all there is to borrow. One that
-    is paused goes on when half of either is free, because pausing throws away what was fetched.
+    Each that has its own share in hand, while what all have borrowed is all there is to borrow, or half of it
+    where what it would read next is not needed for some time. One that is paused goes on when half of either
+    is free, because pausing throws away what was fetched.
 
     Args:
         in_hand: of each partition.
         own: its share.
         paused: of which nothing was read last.
+        far: those that were read so far ahead that they leave the other half to who needs it sooner.
     """
     borrowed = _borrowed(in_hand, own)
     return {
         place
         for place, load in in_hand.items()
         if load.reaches(own[place], part=(part := 0.5 if place in paused else 1.0))
-        and borrowed.reaches(COMMON, part=part)
+        and borrowed.reaches(COMMON, part=part / 2 if place in far else part)
     }
 
 

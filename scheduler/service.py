@@ -36,7 +36,17 @@ from taskstream.core.faultpoints import (
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs
-from taskstream.scheduler.due import Heap, Load, Move, Waiting, full, next_move, shares, take_limit
+from taskstream.scheduler.due import (
+    AHEAD,
+    Heap,
+    Load,
+    Move,
+    Waiting,
+    full,
+    next_move,
+    shares,
+    take_limit,
+)
 from taskstream.scheduler.retention import flaws
 from taskstream.schemas.control import ControlTopic, Heard
 from taskstream.schemas.records import Records
@@ -49,6 +59,9 @@ COMMIT_EVERY = 0.25
 
 POLL = 0.1
 """The longest wait for the first record, in seconds: what an acknowledgement waits for at most."""
+
+WEIGH_EVERY = 0.25
+"""Seconds between two looks at what is paused, where nothing but the time has changed."""
 
 IDLE_POLL = 0.5
 """The same where nothing is waited for but records: what a stop waits for at most."""
@@ -71,6 +84,8 @@ class _Partition:
     epoch: int
     tracker: Tracker
     size_bytes: int = 0
+    leaves: float = 0.0
+    """When the last record that was read of it leaves, at the latest; only where its tier has a span."""
     sent: Progress | None = None
     stored: Progress | None = None
 
@@ -126,6 +141,7 @@ class Scheduler:
         self._again: deque[tuple[float, Waiting]] = deque()
         self._epochs = itertools.count(1)
         self._commit_at = 0.0
+        self._weigh_at = 0.0
         self._fatal: BrokerError | None = None
         name = self._client_id = f"{socket.gethostname()}-{os.getpid()}-scheduler"
         self._heard: deque[Heard] = deque()
@@ -193,9 +209,11 @@ class Scheduler:
         for waiting in self._heap.pop_due(now):
             self._move(waiting, now)
         self._send_again()
-        if self._loads_changed:
-            self._weigh_loads()
-        self._commit(self._clock.monotonic())
+        monotonic = self._clock.monotonic()
+        if self._loads_changed or (self._consumer.paused and monotonic >= self._weigh_at):
+            self._weigh_at = monotonic + WEIGH_EVERY
+            self._weigh_loads(now)
+        self._commit(monotonic)
 
     def _wait(self) -> float:
         """Seconds until something is due; a record that arrives ends the wait."""
@@ -218,6 +236,8 @@ class Scheduler:
         if partition is None or not partition.tracker.deliver(record.offset):
             return
         partition.size_bytes += record.size_bytes
+        if partition.span:
+            partition.leaves = record.timestamp + partition.span
         self._note_change(place)
         control = self._orders.control
         try:
@@ -312,12 +332,17 @@ class Scheduler:
         self._loads_changed = True
         self._uncommitted.add(place)
 
-    def _weigh_loads(self) -> None:
+    def _weigh_loads(self, now: float) -> None:
         """Says how much may be read next, and of which partitions nothing."""
         self._loads_changed = False
         in_hand = {place: one.in_hand for place, one in self._partitions.items()}
         paused = self._consumer.paused
-        now_full = full(in_hand, self._shares, paused)
+        far = {
+            place
+            for place, one in self._partitions.items()
+            if one.leaves - now > (AHEAD / 2 if place in paused else AHEAD)
+        }
+        now_full = full(in_hand, self._shares, paused, far)
         self._consumer.pause(now_full)
         self._consumer.resume(paused - now_full)
         self._limit = take_limit(in_hand, self._shares)

@@ -83,11 +83,12 @@ def read_at_once(times: list[tuple[float, float]]) -> Heap:
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 200)), max_size=30), st.floats(0, 300))
 def test_the_heap_gives_what_moves_by_now(times: list[tuple[float, float]], now: float) -> None:
-    """All that is due, in that order, then what is worth a hop; nothing early, nothing left behind."""
+    """First all that is due, then what is worth a hop; nothing early, nothing left behind."""
     heap = read_at_once(times)
     moved = heap.pop_due(now, hops=100)
     home = [one.due for one in moved if one.due <= now]
-    assert home == sorted(due for _, due in times if due <= now)
+    assert sorted(home) == sorted(due for _, due in times if due <= now)
+    assert [one.due for one in moved[: len(home)]] == home
     hopped = sorted(one.record.offset for one in moved if one.due > now)
     assert hopped == [
         offset
@@ -266,6 +267,19 @@ def test_what_is_borrowed_takes_nothing_from_the_shares_of_others() -> None:
     everything = Load(OWN[A].records + COMMON.records, 0)
     assert full({A: everything, B: Load(OWN[B].records - 1, 0)}, OWN, {A}) == {A}
     assert full({A: everything, B: OWN[B]}, OWN, {A}) == {A, B}
+
+
+def test_who_has_read_far_ahead_leaves_half_of_it_to_others() -> None:
+    """It borrows half of what there is, and goes on when a quarter is left of it; the others borrow the rest."""
+    half = Load(OWN[A].records + COMMON.records // 2, 0)
+    assert full({A: half, B: NOTHING}, OWN, (), {A}) == {A}
+    assert full({A: half, B: OWN[B]}, OWN, (), {A}) == {A}
+    assert full({A: Load(half.records - 1, 0), B: NOTHING}, OWN, (), {A}) == set()
+    quarter = Load(OWN[A].records + COMMON.records // 4, 0)
+    assert full({A: quarter, B: NOTHING}, OWN, {A}, {A}) == {A}
+    assert full({A: Load(quarter.records - 1, 0), B: NOTHING}, OWN, {A}, {A}) == set()
+    assert full({A: half, B: NOTHING}, OWN, {A}) == {A}
+    assert full({A: Load(half.records - 1, 0), B: NOTHING}, OWN, {A}) == set()
 
 
 def test_a_paused_partition_goes_on_when_half_is_free() -> None:
