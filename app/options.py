@@ -132,10 +132,6 @@ class Options:
         return expiry
 
 
-PLAIN = Options()
-"""A publish without options."""
-
-
 def _check_time(name: str, value: Any) -> None:
     takes = (int, float) if name == "delay" else (int, float, datetime)
     if value is not None and not isinstance(value, takes):
@@ -147,7 +143,9 @@ def _check_retry(retry: Any) -> None:
     if retry is None or retry == "task":
         return
     if not isinstance(retry, Retry):
-        raise BadArguments(f"options(retry={retry!r}): must be a Retry, or None for a single attempt")
+        raise BadArguments(
+            f"options(retry={retry!r}): must be a Retry, or None for a single attempt"
+        )
     size_bytes = len(retry.text.encode())
     if size_bytes > LONGEST_TEXT_BYTES:
         raise BadArguments(
@@ -161,3 +159,7 @@ def _check_id(task_id: Any) -> None:
         raise BadArguments(f"options(id={task_id!r}): must be printable text")
     if len(task_id.encode()) > LONGEST_ID_BYTES:
         raise BadArguments(f"options(id=...): at most {LONGEST_ID_BYTES} bytes of UTF-8")
+
+
+PLAIN = Options()
+"""A publish without options."""

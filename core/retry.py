@@ -145,7 +145,8 @@ class Retry:
     within: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.attempts, int) or not 1 <= self.attempts <= MOST_ATTEMPTS:
+        attempts: object = self.attempts
+        if not isinstance(attempts, int) or not 1 <= attempts <= MOST_ATTEMPTS:
             raise ConfigError(
                 f"Retry(attempts={self.attempts}): must be a whole number from 1 (the first run "
                 f"counts) to {MOST_ATTEMPTS}"
@@ -159,7 +160,9 @@ class Retry:
         if self.within is not None:
             _check_number("within", self.within)
             if not self.within:
-                raise ConfigError("Retry(within=0): must be above 0; attempts=1 is a single attempt")
+                raise ConfigError(
+                    "Retry(within=0): must be above 0; attempts=1 is a single attempt"
+                )
         object.__setattr__(self, "delays", _waits(self.delays))
         for field in ("on", "never"):
             object.__setattr__(self, field, _names(field, getattr(self, field)))
@@ -209,10 +212,6 @@ class Retry:
         return _parsed(text)
 
 
-NO_RETRY = Retry(attempts=1)
-"""What `retry=None` means."""
-
-
 @lru_cache(maxsize=1024)  # a publisher says the same in all its tasks
 def _parsed(text: str) -> Retry:
     size_bytes = len(text.encode(errors="replace"))
@@ -253,15 +252,21 @@ def _waits(delays: Sequence[float]) -> tuple[float, ...]:
 def _names(field: str, kinds: Sequence[type[BaseException] | str]) -> tuple[str, ...]:
     if isinstance(kinds, (str, type)):
         raise ConfigError(f"Retry({field}={_shown(kinds)}): give a list of exceptions")
-    for kind in kinds:
-        if isinstance(kind, type) and issubclass(kind, BaseException):
-            continue
-        if not isinstance(kind, str) or not kind.isidentifier():
+    names = tuple(map(_name, kinds))
+    for kind, name in zip(kinds, names, strict=True):
+        if not name.isidentifier():
             raise ConfigError(
                 f"Retry({field}={_shown(kind)}): must be an exception class or its name, which is told "
                 "without its module"
             )
-    return tuple(kind if isinstance(kind, str) else kind.__name__ for kind in kinds)
+    return names
+
+
+def _name(kind: object) -> str:
+    """The name of an exception; empty where it is none."""
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        return kind.__name__
+    return kind if isinstance(kind, str) else ""
 
 
 def _shown(kind: object) -> str:
@@ -300,3 +305,7 @@ _TEXTS: dict[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     "never": (_tell_list, _read_list),
     "within": (_tell_number, float),
 }
+
+
+NO_RETRY = Retry(attempts=1)
+"""What `retry=None` means."""

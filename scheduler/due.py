@@ -186,7 +186,6 @@ class Heap:
 
     def drop(self, places: Collection[Place]) -> None:
         """Forgets what waits in partitions that are not ours any more."""
-
         self._keep(
             lambda waiting: Place(waiting.record.topic, waiting.record.partition) not in places
         )

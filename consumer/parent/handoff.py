@@ -60,13 +60,15 @@ def next_attempt(
     since = as_it_came.time_from(record.timestamp)
     before = envelope.read(_completed(record, judged))
     published = before.published or record.timestamp
-    after = before._replace(since=None if since == published else since).next_attempt(
-        due=verdict.due, counts=verdict.counts, grace=verdict.grace
-    )._replace(
-        home=before.home or Place(record.topic, record.partition),
-        group=group,
-        published=published,
-        trace=(),
+    after = (
+        before._replace(since=None if since == published else since)
+        .next_attempt(due=verdict.due, counts=verdict.counts, grace=verdict.grace)
+        ._replace(
+            home=before.home or Place(record.topic, record.partition),
+            group=group,
+            published=published,
+            trace=(),
+        )
     )
     key = judged.task_id.encode() if record.key is None else record.key
     topic = names.delay(tier_for(verdict.due - now))

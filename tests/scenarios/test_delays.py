@@ -6,7 +6,12 @@ and an expiry that is looked at where a task is published only.
 
 import time
 
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 from tests.support.eventually import eventually
 from tests.support.pages import Pages
 from tests.support.stage import Stage

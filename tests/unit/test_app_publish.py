@@ -216,7 +216,7 @@ def test_too_much_is_refused_before_it_is_sent(app: App) -> None:
 
 def test_too_far_ahead_is_refused(app: App) -> None:
     """A due time beyond what delay topics can carry is refused."""
-    with pytest.raises(BadArguments, match="task charge: .*a year"):
+    with pytest.raises(BadArguments, match=r"task charge: .*a year"):
         app.task(charge).options(delay=LONGEST_DELAY + 1).publish("o-17")
 
 

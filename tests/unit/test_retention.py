@@ -6,10 +6,10 @@ retention of the app left out.
 
 import pytest
 
+from taskstream.admin.provision import plan
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.core.tiers import DAY
-from taskstream.admin.provision import plan
 from taskstream.scheduler.retention import flaws
 
 NAMES = Names("shop")

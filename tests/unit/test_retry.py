@@ -56,7 +56,7 @@ def test_a_header_may_be_written_by_hand() -> None:
 )  # fmt: skip
 def test_a_header_that_can_not_be_meant_is_refused(text: str) -> None:
     """An unknown word is an error: a typing error must not go on as another policy."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Retry.parse(text)
 
 
@@ -130,7 +130,7 @@ def test_a_wait_is_seconds_or_a_moment_or_what_http_says(when: Any, wait: float)
 @pytest.mark.parametrize("when", ["soon", "", datetime(2026, 1, 1)])  # noqa: DTZ001 - what is refused
 def test_a_moment_that_is_none_is_refused(when: Any) -> None:
     """A text that is neither seconds nor a date, and a datetime without a time zone."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         RetryAfter(when)
 
 
