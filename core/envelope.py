@@ -470,6 +470,11 @@ _READERS: dict[str, tuple[str, Any]] = {
     "ts-retry": ("retry", Retry.parse),
 }
 
+COMMON_HEADERS = frozenset(
+    ("ts-task", "ts-priority", "ts-home", GROUP_HEADER, LOOKUP_HEADER, "ts-reply-to", "ts-retry")
+)
+"""Those whose values many tasks have in common."""
+
 _DEATH = {
     "ts-dead-reason": "reason",
     "ts-dead-message": "message",

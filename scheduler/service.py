@@ -41,6 +41,7 @@ from taskstream.scheduler.due import (
     Heap,
     Load,
     Move,
+    Slim,
     Waiting,
     full,
     next_move,
@@ -59,6 +60,9 @@ COMMIT_EVERY = 0.25
 
 POLL = 0.1
 """The longest wait for the first record, in seconds: what an acknowledgement waits for at most."""
+
+TICK = 0.002
+"""The shortest wait, in seconds: what comes due within it moves together, instead of each in a turn of its own."""
 
 WEIGH_EVERY = 0.25
 """Seconds between two looks at what is paused, where nothing but the time has changed."""
@@ -130,6 +134,7 @@ class Scheduler:
         self._clock = clock
         self._stopping = threading.Event()
         self._heap = Heap()
+        self._slim = Slim()
         self._partitions: dict[Place, _Partition] = {}
         self._shares: dict[Place, Load] = {}
         # What has changed since it was looked at, for most of the time nothing has: what is read,
@@ -220,7 +225,8 @@ class Scheduler:
         next_at = self._heap.next_at
         if next_at is None:
             return POLL if self._uncommitted or self._again else IDLE_POLL
-        return max(0.0, min(POLL, next_at - self._clock.now()))
+        left = next_at - self._clock.now()
+        return 0.0 if left <= 0 else min(POLL, max(TICK, left))
 
     def _obey(self) -> None:
         """Brings home what was cancelled. What was before it waited here is seen when it arrives."""
@@ -252,7 +258,7 @@ class Scheduler:
             self._heap.push_refused(record, why, epoch=partition.epoch)
         else:
             self._heap.push(
-                record,
+                self._slim(record),
                 stay,
                 span=partition.span,
                 epoch=partition.epoch,

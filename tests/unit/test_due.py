@@ -23,6 +23,7 @@ from taskstream.scheduler.due import (
     Heap,
     Load,
     Move,
+    Slim,
     Waiting,
     full,
     next_move,
@@ -114,6 +115,31 @@ def test_what_is_due_soon_hops_no_more() -> None:
     heap = read_at_once([(0.0, 5.0 + SHORTEST_HOP / 2)])
     assert heap.pop_due(5.0) == []
     assert heap.next_at == 5.0 + SHORTEST_HOP / 2
+
+
+def test_records_share_what_they_have_in_common() -> None:
+    """Nothing of them changes, and a second one brings along little but its id and its times."""
+    slim = Slim()
+
+    def one(number: int) -> Record:
+        envelope = Envelope(
+            "charge", id=f"id-{number}", priority="normal", home=HOME, due=float(number)
+        )
+        headers = tuple(("".join(name), value) for name, value in write(envelope))
+        return RECORD._replace(topic=str(b"shop.delay.30s", "ascii"), headers=headers)
+
+    first, second = slim(one(1)), slim(one(2))
+    assert (first, second) == (one(1), one(2))
+    assert first.topic is second.topic
+    shared = {
+        header[0]
+        for header, other in zip(first.headers, second.headers, strict=True)
+        if header is other
+    }
+    assert shared == {"ts-task", "ts-priority", "ts-home"}
+    assert all(
+        header[0] is other[0] for header, other in zip(first.headers, second.headers, strict=True)
+    )
 
 
 def test_a_cancel_finds_what_has_yet_to_hop() -> None:
