@@ -51,8 +51,9 @@ class Attempt:
         arguments: decoded.
         verdict: None until one is reached.
         found: its row, or a later one, that is in the store already.
+        late: whether it came up after the time limit of its task, and is dead for it.
         written_us: the timestamp of its row; that of a row written before it runs is one less.
-        last: class name and text of the error of an attempt before this one; None where none is known.
+        last: the row of the last attempt before this one that failed; None where none is known.
         strikes: how often it has been a suspect in the death of a process.
         started: when it began to run.
         finished: when it was judged.
@@ -72,8 +73,9 @@ class Attempt:
     arguments: dict[str, Any] = field(default_factory=dict)
     verdict: Verdict | None = None
     found: Row | None = None
+    late: bool = False
     written_us: int = 0
-    last: tuple[str, str] | None = None
+    last: Row | None = None
     strikes: int = 0
     started: float | None = None
     finished: float | None = None
@@ -131,9 +133,7 @@ def recall(attempt: Attempt, rows: Sequence[Row], *, strict: bool, now: float) -
     run, first = attempt.envelope.run, attempt.envelope.attempt
     source = attempt.given.record.source
     failed = [row for row in rows if row.run == run and row.error_type]
-    if failed:
-        latest = max(failed, key=lambda row: row.attempt)
-        attempt.last = (latest.error_type or "", latest.error or "")
+    attempt.last = max(failed, key=lambda row: row.attempt, default=None)
     own = [
         row
         for row in rows
@@ -212,7 +212,10 @@ def check(attempt: Attempt, *, now: float) -> Attempt:
     if attempt.verdict is None and expires is not None and now > expires:
         attempt.verdict = Done(State.EXPIRED)
     if attempt.verdict is None:
-        attempt.verdict = judge_late(attempt.envelope, attempt.policy, attempt.last, now)
+        last = attempt.last
+        error = None if last is None else (last.error_type or "", last.error or "")
+        attempt.verdict = judge_late(attempt.envelope, attempt.policy, error, now)
+        attempt.late = attempt.verdict is not None
     return attempt
 
 
@@ -324,7 +327,8 @@ def _error(attempt: Attempt) -> tuple[str | None, str | None, str | None]:
         text = verdict.message if isinstance(verdict, Dead) else text_of(attempt.error)
         return type(attempt.error).__name__, text, _traceback(attempt.error)
     if isinstance(attempt.verdict, Dead):
-        return attempt.verdict.reason, attempt.verdict.message, None
+        trace = attempt.last.traceback if attempt.late and attempt.last is not None else None
+        return attempt.verdict.reason, attempt.verdict.message, trace
     if isinstance(attempt.verdict, Again) and attempt.verdict.grace is not None:
         return UNKNOWN[attempt.task is not None], "put off: unknown here so far", None
     return None, None, None

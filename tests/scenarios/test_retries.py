@@ -43,10 +43,11 @@ def test_one_publish_has_a_policy_of_its_own(stage: Stage) -> None:
 def test_a_time_limit_ends_retries_and_says_so(stage: Stage) -> None:
     """By waits of the policy and by those that the task asks for: no attempt begins after it."""
     task = stage.task("fails")
+    stage.worker()
+    stage.task("add").publish(1).result(timeout=60)
     policy = Retry(attempts=1000, delays=[0.2], within=2.0)
     handles = [task.options(retry=policy).publish(how) for how in ("OSError", "after 0.2")]
     delayed = task.options(retry=policy, delay=3.0).publish("OSError")
-    stage.worker()
     stage.wait_for([*handles, delayed], {State.DEAD: 3})
     for handle, error in zip(handles, ("OSError: as told", "RetryAfter: busy"), strict=True):
         with pytest.raises(TaskFailed, match=rf"{error} \({UP}.* 2 s ") as caught:
@@ -65,11 +66,12 @@ def test_a_time_limit_ends_retries_and_says_so(stage: Stage) -> None:
 def test_a_retry_that_comes_up_after_its_time_does_not_begin(stage: Stage) -> None:
     """It waited for a worker; it dies of the error before it, as a dead letter with that reason."""
     worker = stage.worker()
-    policy = Retry(attempts=5, delays=[1.0], within=3.0)
+    stage.task("add").publish(1).result(timeout=60)
+    policy = Retry(attempts=5, delays=[3.0], within=6.0)
     handle = stage.task("fails").options(retry=policy).publish("OSError")
     stage.wait_for([handle], {State.RETRYING: 1})
     assert worker.stop() == 0
-    until = time.time() + 3.0
+    until = time.time() + 6.0
     eventually(lambda: time.time() > until)
     stage.worker()
     stage.wait_for([handle], {State.DEAD: 1})

@@ -268,7 +268,8 @@ def test_the_row_says_that_the_time_is_up() -> None:
 
 def test_a_retry_that_comes_up_too_late_dies_of_the_last_error() -> None:
     """That error is in the row of the attempt before; nothing is run."""
-    rows = [found(1, State.RETRYING, due=1.0, error_type="OSError", error="no route")]
+    told = {"error_type": "OSError", "error": "no route", "traceback": "Traceback ..."}
+    rows = [found(1, State.RETRYING, due=1.0, **told)]
     late = recalled(attempt_(2), rows)
     late.task = charge
     check(late, now=1_700_000_061.0)
@@ -277,6 +278,7 @@ def test_a_retry_that_comes_up_too_late_dies_of_the_last_error() -> None:
     assert late.verdict.message.startswith("no route (no further attempt")
     written = row(late, worker="w")
     assert (written.attempt, written.started, written.error_type) == (2, None, "OSError")
+    assert written.traceback == "Traceback ..."
     in_time = recalled(attempt_(2), rows)
     in_time.task = charge
     assert check(in_time, now=1_700_000_059.0).verdict is None
@@ -290,4 +292,4 @@ def test_the_time_of_held_retries_counts_anew_from_a_snooze() -> None:
     ]
     goes_on = recalled(attempt_(1), rows, strict=True, now=1_700_000_521.0)
     assert (goes_on.envelope.counted_attempt, goes_on.envelope.since) == (2, 1_700_000_500.0)
-    assert goes_on.last == ("OSError", "no route")
+    assert goes_on.last == rows[1]
