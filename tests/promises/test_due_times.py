@@ -84,7 +84,7 @@ def test_none_is_early_lost_or_doubled_while_schedulers_die(
     eventually(lambda: stage.left_over() == 0, timeout=120)
     _judge(stage, handles)
     late = _lateness(stage, handles)
-    assert late[0] >= 0
+    assert late[0] > -0.001  # the broker keeps whole milliseconds, cut off
     print(  # noqa: T201 - a figure to look at, and no promise
         f"home late by {late[len(late) // 2] * 1000:.0f} ms (p50), "
         f"{late[len(late) * 99 // 100] * 1000:.0f} ms (p99), {late[-1] * 1000:.0f} ms (most)"
