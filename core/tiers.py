@@ -54,7 +54,7 @@ def leaves_tier_at(span: float, entered: float, due: float, read: float) -> floa
     leaves = entered + span
     if due - read >= span:
         leaves = max(leaves, read + min(span / 2, SHORTEST_STAY))
-    return leaves if due - leaves >= SHORTEST_HOP else due
+    return min(leaves, due)
 
 
 def span_name(span: float) -> str:
