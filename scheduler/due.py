@@ -34,7 +34,7 @@ HEAP_RECORDS = 100_000
 HEAP_BYTES = 64 * 1024 * 1024
 """How many bytes these records may have, but for those of one more read."""
 
-TAKE_RECORDS = 500
+TAKE_RECORDS = 250
 """How many records are read at once, at most."""
 
 AHEAD = 3.0
@@ -43,7 +43,7 @@ AHEAD = 3.0
 SHARED_HEADERS = 10_000
 """How many headers are kept to be shared, before the keeping begins anew."""
 
-HOPS = 200
+HOPS = 100
 """How many hops are made before what has become due meanwhile has its turn."""
 
 
