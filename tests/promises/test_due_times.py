@@ -97,12 +97,16 @@ def test_a_mover_may_die_at_any_point(stage: Stage, point: str) -> None:
     """Before and after a move, before and after a commit: nothing is lost, and nothing runs twice."""
     faults = stage.directory / "faults"
     faults.mkdir()
-    (faults / point).write_text("kill")
     stage.environment[faultpoints.VARIABLE] = str(faults)
-    handles = _publish(stage, 200, ahead=1.0, over=8.0)
-    scheduler = stage.scheduler()
-    assert scheduler.wait() == -9
+    handles = _publish(stage, 200, ahead=3.0, over=10.0)
     stage.worker("--no-scheduler")
+    scheduler = stage.scheduler()
+    # Not at its first commit, which says that it has done nothing yet.
+    eventually(partial(_has_started, stage, 20), timeout=60)
+    fresh = faults / "laid"
+    fresh.write_text("kill")
+    fresh.rename(faults / point)
+    assert scheduler.wait() == -9
     scheduler = stage.scheduler()
     stage.wait_for(handles, {State.SUCCEEDED: 200}, timeout=90)
     eventually(lambda: stage.left_over() == 0, timeout=30)
