@@ -13,6 +13,7 @@ from taskstream.broker.cluster import look_at
 from taskstream.broker.topics import Topics
 from taskstream.core.errors import StoreUnavailable, TaskstreamError
 from taskstream.core.ids import new_id
+from taskstream.scheduler.retention import flaws
 
 if TYPE_CHECKING:
     from taskstream.app.app import App
@@ -177,6 +178,8 @@ def _topics(app: "App") -> Iterator[Finding]:
                 "change the settings, or alter the topics with Kafka's own tools" if drift else "",
             )  # fmt: skip
             yield _offsets(app, topics)
+            if not app.settings.embedded:  # which knows no settings of topics
+                yield _delays(app, topics)
     except TaskstreamError as error:
         yield Finding("topics", Health.FAIL, str(error), "run `taskstream init`")
 
@@ -193,6 +196,21 @@ def _offsets(app: "App", topics: Topics) -> Finding:
         )  # fmt: skip
     return Finding(
         "offsets", Health.OK, f"{len({group for group, _ in wanted})} groups have theirs"
+    )
+
+
+def _delays(app: "App", topics: Topics) -> Finding:
+    """Whether each tier keeps what waits in it, by what Kafka really does."""
+    spans = app.names.delays
+    found = flaws(spans, topics.configs(list(spans)), app.settings.retention)
+    if found:
+        return Finding(
+            "delays", Health.FAIL if found[0].loses else Health.WARN,
+            "; ".join(f"{flaw.topic} {flaw.what}" for flaw in found),
+            "; ".join(flaw.advice for flaw in found),
+        )  # fmt: skip
+    return Finding(
+        "delays", Health.OK, f"{len(spans)} tiers, each keeps tasks for longer than they wait in it"
     )
 
 

@@ -6,9 +6,10 @@ Pure: given the time, options say when a task is due and when it expires, or ref
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from taskstream.core.errors import BadArguments
+from taskstream.core.retry import LONGEST_TEXT_BYTES, NO_RETRY, Retry
 from taskstream.core.tiers import LONGEST_DELAY
 
 LONGEST_ID_BYTES = 512
@@ -24,6 +25,7 @@ class OptionArguments(TypedDict, total=False):
     delay: float | None
     at: datetime | float | None
     expires: datetime | float | None
+    retry: Retry | Literal["task"] | None
     id: str | None
     queue: str | None
     priority: str | None
@@ -33,12 +35,13 @@ class OptionArguments(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """One publish's own choices; None leaves what the task's definition says.
+    """One publish's own choices; what is not given is as the task's definition says.
 
     Args:
         delay: seconds from the publish until the task may run.
         at: when it may run: an aware datetime, or seconds since 1970. Not together with `delay`.
         expires: when it is too old to run: seconds from the publish, or an aware datetime.
+        retry: when a failed attempt is tried again; None is a single attempt, "task" what the task says.
         id: the caller's own id: published again with the same topic and key, it counts once.
         queue: another queue.
         priority: another priority.
@@ -53,6 +56,7 @@ class Options:
     delay: float | None = None
     at: datetime | float | None = None
     expires: datetime | float | None = None
+    retry: Retry | Literal["task"] | None = "task"
     id: str | None = None
     queue: str | None = None
     priority: str | None = None
@@ -62,6 +66,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:
             raise BadArguments("options(delay=, at=): give one of the two")
+        for name in ("delay", "at", "expires"):
+            _check_time(name, getattr(self, name))
         if self.delay is not None and not self.delay >= 0:
             raise BadArguments(f"options(delay={self.delay}): must not be negative")
         for name in ("at", "expires"):
@@ -72,6 +78,14 @@ class Options:
                 )
         if self.id is not None:
             _check_id(self.id)
+        _check_retry(self.retry)
+
+    @property
+    def policy(self) -> Retry | None:
+        """The retry policy that its record carries; None where the task's own counts."""
+        if self.retry is None:
+            return NO_RETRY
+        return self.retry if isinstance(self.retry, Retry) else None
 
     @property
     def differs(self) -> bool:
@@ -118,8 +132,26 @@ class Options:
         return expiry
 
 
-PLAIN = Options()
-"""A publish without options."""
+def _check_time(name: str, value: Any) -> None:
+    takes = (int, float) if name == "delay" else (int, float, datetime)
+    if value is not None and not isinstance(value, takes):
+        or_moment = "" if name == "delay" else ", or a datetime"
+        raise BadArguments(f"options({name}={value!r}): must be seconds, a number{or_moment}")
+
+
+def _check_retry(retry: Any) -> None:
+    if retry is None or retry == "task":
+        return
+    if not isinstance(retry, Retry):
+        raise BadArguments(
+            f"options(retry={retry!r}): must be a Retry, or None for a single attempt"
+        )
+    size_bytes = len(retry.text.encode())
+    if size_bytes > LONGEST_TEXT_BYTES:
+        raise BadArguments(
+            f"options(retry=...): takes {size_bytes} bytes of the record's headers, and may take "
+            f"{LONGEST_TEXT_BYTES}: name fewer exceptions or delays, or give the policy to the task"
+        )
 
 
 def _check_id(task_id: Any) -> None:
@@ -127,3 +159,7 @@ def _check_id(task_id: Any) -> None:
         raise BadArguments(f"options(id={task_id!r}): must be printable text")
     if len(task_id.encode()) > LONGEST_ID_BYTES:
         raise BadArguments(f"options(id=...): at most {LONGEST_ID_BYTES} bytes of UTF-8")
+
+
+PLAIN = Options()
+"""A publish without options."""

@@ -253,15 +253,20 @@ class Outbox:
         publisher_task: Context | None,
         now: float,
     ) -> Envelope:
+        try:
+            due, expires = options.due(now), options.expiry(now)
+        except BadArguments as error:
+            raise BadArguments(f"task {target.name}: {error}") from error
         return Envelope(
             task=target.name,
             priority=options.priority or target.priority,
-            due=options.due(now),
-            expires=options.expiry(now),
+            due=due,
+            expires=expires,
             published=now,
             reply_to=reply_to,
             parent=None if publisher_task is None else publisher_task.id,
             root=None if publisher_task is None else publisher_task.root,
+            retry=options.policy,
         )
 
     def _topic(self, target: Target[..., Any], options: Options) -> str:

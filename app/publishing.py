@@ -114,7 +114,10 @@ class Target(Publishing[P, R]):
             BadArguments: a value that can't be meant, or another queue or priority for a keyed
                 task, which would lose its order, without `unordered=True`.
         """
-        chosen = Options(**options)
+        try:
+            chosen = Options(**options)
+        except BadArguments as error:
+            raise BadArguments(f"task {self.name}: {error}") from error
         queue, priority = chosen.queue or self.queue, chosen.priority or self.priority
         self._outbox.queues.check(queue, priority, task=self.name)
         elsewhere = (queue, priority) != (self.queue, self.priority)

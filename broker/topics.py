@@ -155,6 +155,29 @@ class Topics:
             drift[spec.name] = tuple(found)
         return drift
 
+    def configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The settings of topics by their names in Kafka; those that do not exist are left out.
+
+        The embedded broker knows no settings, and has none to tell.
+        """
+        if self._settings.embedded:
+            return {}
+        known = set(self.names())
+        resources = {
+            name: ConfigResource(ResourceType.TOPIC, name) for name in names if name in known
+        }
+        if not resources:
+            return {}
+        answers = self._admin.describe_configs(list(resources.values()), request_timeout=_TIMEOUT)
+        return {
+            name: {
+                entry.name: entry.value
+                for entry in self._wait(answers[resource], f"reading config of {name}").values()
+                if entry.value is not None
+            }
+            for name, resource in resources.items()
+        }
+
     def delete(self, names: Sequence[str]) -> None:
         """Deletes topics with all their records; those that don't exist are passed over."""
         if self._settings.embedded:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from taskstream.core.envelope import Envelope
 from taskstream.core.retry import Fatal, Retry, RetryAfter, Snooze
 from taskstream.core.states import State
-from taskstream.core.tiers import LONGEST_DELAY
 
 GRACE_PAUSE = 5.0
 """Seconds between two looks at a task that nobody here knows yet."""
@@ -78,23 +77,45 @@ def judge(error: BaseException | None, envelope: Envelope, policy: Retry, now: f
 
     Args:
         error: what the task raised; None if it returned.
-        envelope: the attempt's metadata.
-        policy: the task's retry policy.
+        envelope: the attempt's metadata, `since` among it.
+        policy: the retry policy of the task, or of its publish.
         now: seconds since 1970.
     """
     if error is None:
         return Done()
     if isinstance(error, Snooze):
-        return Again(_instant(now + _given(error.seconds)), counts=False)
+        return Again(_instant(error.due(now)), counts=False)
     dead = Dead(type(error).__name__, text_of(error))
     if isinstance(error, Fatal) or envelope.counted_attempt >= policy.attempts:
         return dead
     if isinstance(error, RetryAfter):
-        return Again(_instant(now + _given(error.seconds)))
-    if not policy.covers(error):
+        due = error.due(now)
+    elif policy.covers(error):
+        due = now + policy.wait(
+            envelope.id, envelope.run, envelope.attempt, envelope.counted_attempt
+        )
+    else:
         return dead
-    wait = policy.wait(envelope.id, envelope.run, envelope.attempt, envelope.counted_attempt)
-    return Again(_instant(now + wait))
+    if _time_is_up(envelope, policy, due):
+        return Dead(dead.reason, f"{dead.message}{_told(policy)}")
+    return Again(_instant(due))
+
+
+def judge_late(
+    envelope: Envelope, policy: Retry, last: tuple[str, str] | None, now: float
+) -> Dead | None:
+    """The verdict on an attempt that comes up after the time limit of its task: it does not begin.
+
+    Args:
+        envelope: the attempt's metadata.
+        policy: the task's retry policy.
+        last: class name and text of the error before it; None where the store does not know it any more.
+        now: seconds since 1970.
+    """
+    if envelope.counted_attempt == 1 or not _time_is_up(envelope, policy, now):
+        return None
+    reason, message = last or ("Timeout", "the error of the attempt before is not known any more")
+    return Dead(reason, f"{message}{_told(policy)}")
 
 
 def text_of(error: BaseException) -> str:
@@ -127,9 +148,16 @@ def judge_unknown(
     return Again(_instant(now + pause), counts=False, grace=first_met)
 
 
-def _given(seconds: float) -> float:
-    """A wait that a task asks for, within what a delay can be."""
-    return min(LONGEST_DELAY, max(0.0, seconds)) if seconds == seconds else 0.0  # noqa: PLR0124 - NaN
+def _time_is_up(envelope: Envelope, policy: Retry, at: float) -> bool:
+    return (
+        policy.within is not None
+        and envelope.since is not None
+        and at > envelope.since + policy.within
+    )
+
+
+def _told(policy: Retry) -> str:
+    return f" (no further attempt: it would begin after the {policy.within:g} s of Retry(within=))"
 
 
 def _instant(seconds: float) -> float:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from taskstream.core.errors import Undecodable
 from taskstream.core.ids import is_uuid7
+from taskstream.core.retry import Retry
 
 Header = tuple[str, bytes | None]
 
@@ -80,6 +81,8 @@ class Envelope(NamedTuple):
         expires: not to be run after.
         published: when it was first published.
         grace: when a worker first met it without knowing its task or schema.
+        since: from when the time limit of its attempts counts, from the second attempt on; `published`
+            where it isn't told. Of the first attempt `time_from` says it.
         lookup: whether a reader must look in the result store before running it.
         reply_to: the partition that wants its final state.
         parent: id of the task that published it.
@@ -89,6 +92,7 @@ class Envelope(NamedTuple):
             so, and it counts on later hops alone (see `standing`).
         deferred: whether it waits only because an order holds it back, so that it goes home as soon as
             none does.
+        retry: the policy that its publisher chose; None leaves the task's.
         death: set in dead letters.
         trace: W3C headers.
         others: headers that are not ours, in order.
@@ -106,6 +110,7 @@ class Envelope(NamedTuple):
     expires: float | None = None
     published: float | None = None
     grace: float | None = None
+    since: float | None = None
     lookup: bool = False
     reply_to: Place | None = None
     parent: str | None = None
@@ -113,6 +118,7 @@ class Envelope(NamedTuple):
     replay_of: str | None = None
     entered: float | None = None
     deferred: bool = False
+    retry: Retry | None = None
     death: Death | None = None
     trace: tuple[Header, ...] = ()
     others: tuple[Header, ...] = ()
@@ -121,6 +127,20 @@ class Envelope(NamedTuple):
     def counted_attempt(self) -> int:
         """Which try this is in the eyes of the retry policy and of the user."""
         return self.attempt - self.uncounted
+
+    def time_from(self, appended: float) -> float:
+        """From when the time limit of its attempts counts, seconds since 1970.
+
+        That is the publish, the due time where it was delayed, the end of its last snooze, or, of a later
+        run, its arrival; so every owner of the record finds the same.
+
+        Args:
+            appended: the record's timestamp.
+        """
+        first = self.published or appended
+        if self.attempt > 1:
+            return self.since or first
+        return appended if self.run else max(first, self.due or first)
 
     def next_attempt(
         self, *, due: float, counts: bool = True, grace: float | None = None
@@ -131,6 +151,8 @@ class Envelope(NamedTuple):
             uncounted=self.uncounted + (not counts),
             due=due,
             grace=grace,
+            # What does not count as an attempt does not count as time either.
+            since=self.since if counts else due,
             lookup=True,
             deferred=False,
             death=None,
@@ -139,8 +161,8 @@ class Envelope(NamedTuple):
     def next_run(self, *, home: Place, now: float) -> "Envelope":
         """The envelope that begins the task anew, with all its attempts, after this run has died.
 
-        What is over is left out: the due time, the reason of the death, the trace context, and an
-        `expires` that has passed by `now`.
+        What is over is left out: the due time, what is counted from the begin of a run, the reason of the
+        death, the trace context, and an `expires` that has passed by `now`.
         """
         expired = self.expires is not None and self.expires <= now
         return self._replace(
@@ -151,6 +173,9 @@ class Envelope(NamedTuple):
             due=None,
             expires=None if expired else self.expires,
             grace=None,
+            since=None,
+            entered=None,
+            deferred=False,
             lookup=True,
             death=None,
             trace=(),
@@ -256,6 +281,35 @@ class Peek(NamedTuple):
     lookup: bool
     group: str | None
     due: float
+
+
+class Stay(NamedTuple):
+    """What a delay topic must know of a record: the rest is read where it is run.
+
+    Args:
+        home: where it goes in the end; None where the record doesn't say.
+        due: not before, seconds since 1970; 0 for at once.
+    """
+
+    home: Place | None
+    due: float
+
+
+def stay_of(headers: Iterable[Header]) -> Stay:
+    """Reads just that: once for each hop of each record.
+
+    Raises:
+        Undecodable: one of the two headers is not what it should be; names it.
+    """
+    find = dict(headers).get
+    home, due = find("ts-home"), find("ts-due")
+    try:
+        return Stay(
+            None if home is None else _decode_place(home.decode()),
+            0.0 if due is None else _decode_time(due.decode()),
+        )
+    except ValueError as error:
+        raise Undecodable(f"headers ts-home {home!r} and ts-due {due!r}: {error}") from error
 
 
 def peek(headers: Iterable[Header]) -> Peek:
@@ -415,6 +469,11 @@ def _encode_place(place: Place) -> bytes:
     return str(place).encode()
 
 
+@lru_cache(maxsize=1024)  # likewise
+def _encode_retry(retry: Retry) -> bytes:
+    return retry.text.encode()
+
+
 def _encode_flag(value: object) -> bytes:
     return b"1" if value else b"0"
 
@@ -457,6 +516,7 @@ _TEXTS: tuple[tuple[str, Any, Any], ...] = (
     ("ts-expires", None, _encode_time),
     ("ts-published", None, _encode_time),
     ("ts-grace", None, _encode_time),
+    ("ts-since", None, _encode_time),
     (LOOKUP_HEADER, False, _encode_flag),
     ("ts-reply-to", None, _encode_place),
     ("ts-parent", None, str.encode),
@@ -464,6 +524,7 @@ _TEXTS: tuple[tuple[str, Any, Any], ...] = (
     ("ts-replay-of", None, str.encode),
     (ENTERED_HEADER, None, _encode_time),
     ("ts-deferred", False, _encode_flag),
+    ("ts-retry", None, _encode_retry),
 )
 
 _READERS: dict[str, tuple[str, Any]] = {
@@ -479,6 +540,7 @@ _READERS: dict[str, tuple[str, Any]] = {
     "ts-expires": ("expires", _decode_time),
     "ts-published": ("published", _decode_time),
     "ts-grace": ("grace", _decode_time),
+    "ts-since": ("since", _decode_time),
     LOOKUP_HEADER: ("lookup", _decode_flag),
     "ts-reply-to": ("reply_to", _decode_place),
     "ts-parent": ("parent", str),
@@ -486,7 +548,13 @@ _READERS: dict[str, tuple[str, Any]] = {
     "ts-replay-of": ("replay_of", str),
     ENTERED_HEADER: ("entered", _decode_time),
     "ts-deferred": ("deferred", _decode_flag),
+    "ts-retry": ("retry", Retry.parse),
 }
+
+COMMON_HEADERS = frozenset(
+    ("ts-task", "ts-priority", "ts-home", GROUP_HEADER, LOOKUP_HEADER, "ts-reply-to", "ts-retry")
+)
+"""Those whose values many tasks have in common."""
 
 _DEATH = {
     "ts-dead-reason": "reason",

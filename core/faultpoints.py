@@ -48,6 +48,12 @@ BEFORE_MOVE: Final = "scheduler.before-move"
 AFTER_MOVE: Final = "scheduler.after-move"
 """Kafka has acknowledged its next stop; its offset is not finished."""
 
+BEFORE_MOVER_COMMIT: Final = "scheduler.before-commit"
+"""Offsets of delay topics are about to be committed."""
+
+AFTER_MOVER_COMMIT: Final = "scheduler.after-commit"
+"""Kafka has acknowledged a commit of delay topics."""
+
 POINTS: Final = (
     BEFORE_RUN,
     AFTER_RUN,
@@ -59,6 +65,8 @@ POINTS: Final = (
     AFTER_COMMIT,
     BEFORE_MOVE,
     AFTER_MOVE,
+    BEFORE_MOVER_COMMIT,
+    AFTER_MOVER_COMMIT,
 )
 """All that a task passes by itself, in that order."""
 

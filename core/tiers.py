@@ -14,6 +14,20 @@ TIERS = (0.0, 5.0, 30.0, 2 * MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 
 LONGEST_DELAY = 366 * DAY
 """The furthest due time that `publish` accepts, in seconds from now."""
 
+SHORTEST_HOP = 0.5
+"""Seconds that must be left for one more hop to be worth it: what is due sooner stays where it is.
+
+A hop through Kafka takes some milliseconds, and more under load; a record that hops with less to go comes
+home late.
+"""
+
+SHORTEST_STAY = 30.0
+"""Seconds that a record stays at least which would only come back to the same tier; half its span if less.
+
+Where the broker's clock lags behind the mover's by more than a span, every record of that tier looks as if
+it had stayed long enough, and would hop round and round as fast as Kafka goes.
+"""
+
 
 def tier_for(remaining: float) -> float:
     """The span of the tier for a task that is due in `remaining` seconds (may be negative)."""
@@ -23,18 +37,24 @@ def tier_for(remaining: float) -> float:
     return TIERS[0]
 
 
-def leaves_tier_at(span: float, entered: float, due: float) -> float:
+def leaves_tier_at(span: float, entered: float, due: float, read: float) -> float:
     """When a record leaves the tier: at its due time, or when what is left no longer needs it.
 
     Args:
         span: the tier's span in seconds.
-        entered: when the record was written to the tier, seconds since 1970.
+        entered: when the record was written to the tier, seconds since 1970 by the broker's clock.
         due: its due time, seconds since 1970.
+        read: when the mover read it, seconds since 1970 by its own clock.
 
     Returns:
         Seconds since 1970, never after `due`.
     """
-    return min(due, entered + span) if span else due
+    if not span:
+        return due
+    leaves = entered + span
+    if due - read >= span:
+        leaves = max(leaves, read + min(span / 2, SHORTEST_STAY))
+    return min(leaves, due)
 
 
 def span_name(span: float) -> str:

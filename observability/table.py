@@ -308,7 +308,7 @@ ROWS_PER_BATCH = Metric(
 )
 DELAY_LATENESS = Metric(
     "taskstream.delay.lateness", Kind.HISTOGRAM, "s",
-    "how long after its due time a delayed task was moved home", (), _MOMENTS,
+    "how long after its due time a delayed task, or a retry, came back to its queue", (), _MOMENTS,
 )
 
 METRICS = (
@@ -320,7 +320,7 @@ METRICS = (
 """All metrics, in the order of a task's life, then of the machinery."""
 
 RESERVED = (
-    SENT, OPERATION_DURATION, PROCESS_DURATION, STORE_DURATION, ROWS_PER_BATCH, DELAY_LATENESS,
+    SENT, OPERATION_DURATION, PROCESS_DURATION, STORE_DURATION, ROWS_PER_BATCH,
 )  # fmt: skip
 """Those whose names are settled, and which nobody counts yet."""
 

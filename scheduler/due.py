@@ -4,37 +4,51 @@ A record waits in a tier until what is left of its time fits a smaller one, or u
 Within a tier the wait is a place in a heap, not a paused partition: pausing and resuming was
 measured to be late by up to 400 ms, a heap by less than one.
 
+What is due goes first, whatever else there is to do: hops to smaller tiers, which nobody waits for, are made
+some at a time in between, those that are due soonest first. One that is due before its hop was made needs
+none.
+
 The heap is bounded, whatever waits: each partition has a share of it, can borrow more while there is, and
 is paused when both are used up. That makes nothing late in a tier with a span, whose records leave in the
-order in which they came: those that are read are the next to leave, and half a share is left of them when
-reading goes on. In the tier of span 0 they leave in any order, so its share is the largest; with more
-waiting in it than that and the half that can be borrowed, some are late.
+order in which they came, but for half a second: those that are read are the next to leave, and half a share
+is left of them when reading goes on. In the tier of span 0 they leave in any order, so its share is the
+largest; with more waiting in it than that and the half that can be borrowed, some are late.
 """
 
 import heapq
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
+from sys import intern
+from typing import Any, NamedTuple
 
 from taskstream.broker.records import Record
 from taskstream.core.control import run_of
-from taskstream.core.envelope import Envelope, Place, standing
+from taskstream.core.envelope import COMMON_HEADERS, Header, Place, Stay, standing
 from taskstream.core.names import Names
 from taskstream.core.queue_orders import QueueOrders
-from taskstream.core.tiers import TIERS, leaves_tier_at, tier_for
+from taskstream.core.tiers import SHORTEST_HOP, TIERS, leaves_tier_at, tier_for
 
-HEAP_RECORDS = 40_000
-"""How many records may wait in the heap; each takes some 3 KB beside what the task's arguments take."""
+HEAP_RECORDS = 100_000
+"""How many records may wait in the heap; each takes about 1 KB beside what the task's arguments take."""
 
 HEAP_BYTES = 64 * 1024 * 1024
 """How many bytes these records may have, but for those of one more read."""
 
-TAKE_RECORDS = 500
+TAKE_RECORDS = 250
 """How many records are read at once, at most."""
 
+AHEAD = 3.0
+"""Seconds that a partition needs to be read ahead, to the record that leaves it last."""
 
-@dataclass(frozen=True, slots=True)
-class Move:
+SHARED_HEADERS = 10_000
+"""How many headers are kept to be shared, before the keeping begins anew."""
+
+HOPS = 100
+"""How many hops are made before what has become due meanwhile has its turn."""
+
+
+class Move(NamedTuple):
     """Where a record goes next.
 
     Args:
@@ -83,12 +97,11 @@ def is_free(record: Record, home: Place | None, orders: QueueOrders, names: Name
     return told.deferred and not orders.holds_back(*what)
 
 
-@dataclass(frozen=True, order=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Waiting:
-    """A record in the heap; ordered by when it moves. Times are seconds since 1970.
+    """A record in the heap. Times are seconds since 1970.
 
     Args:
-        moves_at: when it leaves its tier.
         number: the order of arrival, for equal times.
         record: as it was delivered.
         epoch: the assignment of its partition; fences what an earlier one left behind.
@@ -100,46 +113,73 @@ class Waiting:
         refused: why it can't be moved on, and goes to the dead letters instead; empty where it can.
     """
 
-    moves_at: float
     number: int
-    record: Record = field(compare=False)
-    epoch: int = field(compare=False)
-    home: Place | None = field(default=None, compare=False)
-    due: float = field(default=0.0, compare=False)
-    cancelled: bool = field(default=False, compare=False)
-    homeless: float = field(default=0.0, compare=False)
-    refused: str = field(default="", compare=False)
+    record: Record
+    epoch: int
+    home: Place | None = None
+    due: float = 0.0
+    cancelled: bool = False
+    homeless: float = 0.0
+    refused: str = ""
+
+    def may_leave(self, now: float) -> bool:
+        """Whether its time in the delay topics is over."""
+        return self.due <= now or self.cancelled
+
+
+class Slim:
+    """Lets records share what they have in common: names of headers, and values that many tasks have.
+
+    Each record that is read brings its own copies, and half of what it takes in memory is these.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Header, Header] = {}
+
+    def __call__(self, record: Record) -> Record:
+        """The same record, with less of its own."""
+        if len(self._known) > SHARED_HEADERS:
+            self._known.clear()
+        share = self._known.setdefault
+        headers = tuple(
+            share(header, header) if header[0] in COMMON_HEADERS else (intern(header[0]), header[1])
+            for header in record.headers
+        )
+        return record._replace(topic=intern(record.topic), headers=headers)
 
 
 class Heap:
     """The records that wait here, the next one first. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._waiting: list[Waiting] = []
+        # By when they leave their tier, and, of those whose tier is over and that have yet to hop, by
+        # when they are due. Tuples, because a heap compares its items a dozen times for each.
+        self._waiting: list[tuple[float, int, Waiting]] = []
+        self._hopping: list[tuple[float, int, Waiting]] = []
         self._numbers = count()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._hopping)
 
     def push(
         self,
         record: Record,
-        envelope: Envelope,
+        stay: Stay,
         *,
         span: float,
         epoch: int,
+        now: float,
         cancelled: bool = False,
     ) -> None:
-        """Lets a record wait in a tier of `span` seconds; a cancelled one moves at once."""
-        due = envelope.due or 0.0
-        moves_at = 0.0 if cancelled else leaves_tier_at(span, record.timestamp, due)
-        self._push(
-            Waiting(moves_at, next(self._numbers), record, epoch, envelope.home, due, cancelled)
-        )
+        """Lets a record that was read `now` wait in a tier of `span` seconds; a cancelled one moves at once."""
+        moves_at = 0.0 if cancelled else leaves_tier_at(span, record.timestamp, stay.due, now)
+        waiting = Waiting(next(self._numbers), record, epoch, stay.home, stay.due, cancelled)
+        heapq.heappush(self._waiting, (moves_at, waiting.number, waiting))
 
     def push_refused(self, record: Record, why: str, *, epoch: int) -> None:
         """Lets a record that has no way home move to the dead letters at once."""
-        self._push(Waiting(0.0, next(self._numbers), record, epoch, refused=why))
+        waiting = Waiting(next(self._numbers), record, epoch, refused=why)
+        heapq.heappush(self._waiting, (0.0, waiting.number, waiting))
 
     def hurry(self, cancelled: Collection[str]) -> None:
         """Lets cancelled tasks move at once.
@@ -147,13 +187,7 @@ class Heap:
         Args:
             cancelled: the runs of tasks, as `core.control.run_of` names them.
         """
-        self._waiting = [
-            replace(waiting, moves_at=0.0, cancelled=True)
-            if run_of(*waiting.record.identity) in cancelled
-            else waiting
-            for waiting in self._waiting
-        ]
-        heapq.heapify(self._waiting)
+        self._let_go(lambda one: run_of(*one.record.identity) in cancelled, cancelled=True)
 
     def free(self, is_free: Callable[[Record, Place | None], bool]) -> None:
         """Lets those go home now that need not wait for their time; see `is_free`.
@@ -161,35 +195,61 @@ class Heap:
         Args:
             is_free: tells them, from the record and where it goes in the end.
         """
-        self._waiting = [
-            replace(one, moves_at=0.0, due=0.0) if is_free(one.record, one.home) else one
-            for one in self._waiting
-        ]
-        heapq.heapify(self._waiting)
+        self._let_go(lambda one: is_free(one.record, one.home), due=0.0)
 
-    def _push(self, waiting: Waiting) -> None:
-        heapq.heappush(self._waiting, waiting)
+    def _let_go(self, meant: Callable[[Waiting], bool], **change: Any) -> None:
+        """Lets those that are meant move at once, with that change."""
+        hurried = [item for item in (*self._waiting, *self._hopping) if meant(item[2])]
+        if not hurried:
+            return
+        numbers = {number for _, number, _ in hurried}
+        self._keep(lambda waiting: waiting.number not in numbers)
+        for _, number, waiting in hurried:
+            heapq.heappush(self._waiting, (0.0, number, replace(waiting, **change)))
 
-    def pop_due(self, now: float) -> list[Waiting]:
-        """Takes out what moves now, the longest-due first."""
-        due = []
-        while self._waiting and self._waiting[0].moves_at <= now:
-            due.append(heapq.heappop(self._waiting))
-        return due
+    def pop_due(self, now: float, hops: int = HOPS) -> list[Waiting]:
+        """Takes out what moves now: all that goes home, and then some that hop.
+
+        Args:
+            now: seconds since 1970.
+            hops: how many hop at most; the others have their turn with the next call.
+        """
+        leaving: list[Waiting] = []
+        while self._waiting and self._waiting[0][0] <= now:
+            waiting = heapq.heappop(self._waiting)[2]
+            if waiting.may_leave(now):
+                leaving.append(waiting)
+            else:
+                heapq.heappush(self._hopping, (waiting.due, waiting.number, waiting))
+        while self._hopping and hops:
+            due, number, waiting = heapq.heappop(self._hopping)
+            if waiting.may_leave(now):
+                leaving.append(waiting)
+            elif due - now < SHORTEST_HOP:
+                heapq.heappush(self._waiting, (due, number, waiting))
+            else:
+                leaving.append(waiting)
+                hops -= 1
+        return leaving
 
     @property
     def next_at(self) -> float | None:
-        """When the next record moves, seconds since 1970; None if none waits."""
-        return self._waiting[0].moves_at if self._waiting else None
+        """When something moves next, seconds since 1970, or 0 for now; None if nothing waits."""
+        if self._hopping:
+            return 0.0
+        return self._waiting[0][0] if self._waiting else None
 
     def drop(self, places: Collection[Place]) -> None:
         """Forgets what waits in partitions that are not ours any more."""
-        self._waiting = [
-            waiting
-            for waiting in self._waiting
-            if Place(waiting.record.topic, waiting.record.partition) not in places
-        ]
+        self._keep(
+            lambda waiting: Place(waiting.record.topic, waiting.record.partition) not in places
+        )
+
+    def _keep(self, wanted: Callable[[Waiting], bool]) -> None:
+        self._waiting = [item for item in self._waiting if wanted(item[2])]
+        self._hopping = [item for item in self._hopping if wanted(item[2])]
         heapq.heapify(self._waiting)
+        heapq.heapify(self._hopping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +280,13 @@ COMMON = Load(HEAP_RECORDS // 2, HEAP_BYTES // 2)
 def shares(spans: Mapping[Place, float]) -> dict[Place, Load]:
     """What of the heap is each partition's own, by the spans of their tiers.
 
-    Those of span 0 have as much as all others of their number. A share that shrinks, because partitions
-    have come, holds for what is read from then on.
+    The shorter a tier's span, the more goes through it in a time: of each 25 parts those of span 0 have 9,
+    the next two 6 and 3, the others one each. A share that shrinks, because partitions have come, holds for
+    what is read from then on.
     """
-    weights = {place: 1 if span else len(TIERS) - 1 for place, span in spans.items()}
+    weights = {
+        place: max(1, len(TIERS) - 1 - 3 * TIERS.index(span)) for place, span in spans.items()
+    }
     whole = sum(weights.values())
     return {
         place: Load(
@@ -240,24 +303,29 @@ def take_limit(in_hand: Mapping[Place, Load], own: Mapping[Place, Load]) -> int:
 
 
 def full(
-    in_hand: Mapping[Place, Load], own: Mapping[Place, Load], paused: Collection[Place]
+    in_hand: Mapping[Place, Load],
+    own: Mapping[Place, Load],
+    paused: Collection[Place],
+    far: Collection[Place] = (),
 ) -> set[Place]:
     """The partitions of which nothing more may be read.
 
-    Each that has its own share in hand, while what all have borrowed is all there is to borrow. One that
-    is paused goes on when half of either is free, because pausing throws away what was fetched.
+    Each that has its own share in hand, while what all have borrowed is all there is to borrow, or half of it
+    where what it would read next is not needed for some time. One that is paused goes on when half of either
+    is free, because pausing throws away what was fetched.
 
     Args:
         in_hand: of each partition.
         own: its share.
         paused: of which nothing was read last.
+        far: those that were read so far ahead that they leave the other half to who needs it sooner.
     """
     borrowed = _borrowed(in_hand, own)
     return {
         place
         for place, load in in_hand.items()
         if load.reaches(own[place], part=(part := 0.5 if place in paused else 1.0))
-        and borrowed.reaches(COMMON, part=part)
+        and borrowed.reaches(COMMON, part=part / 2 if place in far else part)
     }
 
 

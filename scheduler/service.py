@@ -22,17 +22,26 @@ from taskstream.broker.offset_codec import decode, encode
 from taskstream.broker.offsets import Progress, Tracker
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Ack, Sender
+from taskstream.broker.topics import Topics
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
-from taskstream.core.envelope import HEADER_ROOM_BYTES, Death, Place, bury, enter, read
-from taskstream.core.errors import BrokerError, Undecodable
-from taskstream.core.faultpoints import AFTER_MOVE, BEFORE_MOVE, fault_point
+from taskstream.core.envelope import HEADER_ROOM_BYTES, Death, Place, bury, enter, stay_of
+from taskstream.core.errors import BrokerError, TaskstreamError, Undecodable
+from taskstream.core.faultpoints import (
+    AFTER_MOVE,
+    AFTER_MOVER_COMMIT,
+    BEFORE_MOVE,
+    BEFORE_MOVER_COMMIT,
+    fault_point,
+)
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs
 from taskstream.scheduler.due import (
+    AHEAD,
     Heap,
     Load,
     Move,
+    Slim,
     Waiting,
     full,
     is_free,
@@ -40,6 +49,7 @@ from taskstream.scheduler.due import (
     shares,
     take_limit,
 )
+from taskstream.scheduler.retention import flaws
 from taskstream.schemas.control import ControlTopic, Heard
 from taskstream.schemas.records import Records
 
@@ -51,6 +61,12 @@ COMMIT_EVERY = 0.25
 
 POLL = 0.1
 """The longest wait for the first record, in seconds: what an acknowledgement waits for at most."""
+
+TICK = 0.002
+"""The shortest wait, in seconds: what comes due within it moves together, instead of each in a turn of its own."""
+
+WEIGH_EVERY = 0.25
+"""Seconds between two looks at what is paused, where nothing but the time has changed."""
 
 IDLE_POLL = 0.5
 """The same where nothing is waited for but records: what a stop waits for at most."""
@@ -73,6 +89,8 @@ class _Partition:
     epoch: int
     tracker: Tracker
     size_bytes: int = 0
+    leaves: float = 0.0
+    """When the last record that was read of it leaves, at the latest; only where its tier has a span."""
     sent: Progress | None = None
     stored: Progress | None = None
 
@@ -113,9 +131,11 @@ class Scheduler:
     def __init__(self, app: str, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
         self._names = Names(app)
         self._spans = self._names.delays
+        self._settings = settings
         self._clock = clock
         self._stopping = threading.Event()
         self._heap = Heap()
+        self._slim = Slim()
         self._partitions: dict[Place, _Partition] = {}
         self._shares: dict[Place, Load] = {}
         # What has changed since it was looked at, for most of the time nothing has: what is read,
@@ -127,8 +147,9 @@ class Scheduler:
         self._again: deque[tuple[float, Waiting]] = deque()
         self._epochs = itertools.count(1)
         self._commit_at = 0.0
+        self._weigh_at = 0.0
         self._fatal: BrokerError | None = None
-        name = f"{socket.gethostname()}-{os.getpid()}-scheduler"
+        name = self._client_id = f"{socket.gethostname()}-{os.getpid()}-scheduler"
         self._heard: deque[Heard] = deque()
         self._orders = ControlTopic(
             settings, self._names, self._heard.append, client_id=name, records=Records()
@@ -151,6 +172,9 @@ class Scheduler:
             BrokerError: Kafka refuses to go on.
         """
         self._orders.start()
+        threading.Thread(
+            target=self._check_topics, name="taskstream-retention", daemon=True
+        ).start()
         try:
             while not self._stopping.is_set() and self._fatal is None:
                 self._turn()
@@ -163,25 +187,47 @@ class Scheduler:
         """Ends `run` soon; what waits here is found again by whoever comes next."""
         self._stopping.set()
 
+    def _check_topics(self) -> None:
+        """Says what would lose tasks. They are moved all the same: to stand still would lose more."""
+        try:
+            with Topics(self._settings, client_id=self._client_id) as topics:
+                configs = topics.configs(list(self._spans))
+        except TaskstreamError as error:
+            _log.warning(
+                "the settings of the delay topics can't be read: whether they keep tasks for long enough "
+                "is not known",
+                error=str(error),
+            )
+            return
+        for flaw in flaws(self._spans, configs, self._settings.retention):
+            say = _log.error if flaw.loses else _log.warning
+            loses = "loses tasks" if flaw.loses else "may lose tasks"
+            say(f"a delay topic {loses}", topic=flaw.topic, what=flaw.what, advice=flaw.advice)
+
     def _turn(self) -> None:
-        for record in self._consumer.take(self._limit, self._wait()):
-            self._arrive(record)
+        records = self._consumer.take(self._limit, self._wait())
+        now = self._clock.now()
+        for record in records:
+            self._arrive(record, now)
         self._obey()
         self._settle()
         now = self._clock.now()
         for waiting in self._heap.pop_due(now):
             self._move(waiting, now)
         self._send_again()
-        if self._loads_changed:
-            self._weigh_loads()
-        self._commit(self._clock.monotonic())
+        monotonic = self._clock.monotonic()
+        if self._loads_changed or (self._consumer.paused and monotonic >= self._weigh_at):
+            self._weigh_at = monotonic + WEIGH_EVERY
+            self._weigh_loads(now)
+        self._commit(monotonic)
 
     def _wait(self) -> float:
         """Seconds until something is due; a record that arrives ends the wait."""
         next_at = self._heap.next_at
         if next_at is None:
             return POLL if self._uncommitted or self._again else IDLE_POLL
-        return max(0.0, min(POLL, next_at - self._clock.now()))
+        left = next_at - self._clock.now()
+        return 0.0 if left <= 0 else min(POLL, max(TICK, left))
 
     def _obey(self) -> None:
         """Brings home what was cancelled or purged, and what no order holds back any more.
@@ -202,18 +248,19 @@ class Scheduler:
         # Before all orders are known, each record that one of them holds back would seem to be free.
         return orders.caught_up and is_free(record, home, orders.control.queues, self._names)
 
-    def _arrive(self, record: Record) -> None:
+    def _arrive(self, record: Record, now: float) -> None:
         place = Place(record.topic, record.partition)
         partition = self._partitions.get(place)
         if partition is None or not partition.tracker.deliver(record.offset):
             return
         partition.size_bytes += record.size_bytes
+        if partition.span:
+            partition.leaves = record.timestamp + partition.span
         self._note_change(place)
+        control = self._orders.control
         try:
-            envelope = read(record.headers)
-            why = (
-                "" if envelope.home is not None else "a delay topic holds a record without ts-home"
-            )
+            stay = stay_of(record.headers)
+            why = "" if stay.home is not None else "a delay topic holds a record without ts-home"
         except Undecodable as error:
             why = str(error)
         if why:
@@ -222,14 +269,15 @@ class Scheduler:
             )
             self._heap.push_refused(record, why, epoch=partition.epoch)
         else:
-            if self._is_free(record, envelope.home):
-                envelope = envelope._replace(due=0.0)
+            if self._is_free(record, stay.home):
+                stay = stay._replace(due=0.0)
             self._heap.push(
-                record,
-                envelope,
+                self._slim(record),
+                stay,
                 span=partition.span,
                 epoch=partition.epoch,
-                cancelled=self._orders.control.is_cancelled(envelope.id, envelope.run),
+                now=now,
+                cancelled=control.cancels_any and control.is_cancelled(*record.identity),
             )
 
     def _move(self, waiting: Waiting, now: float) -> None:
@@ -305,12 +353,17 @@ class Scheduler:
         self._loads_changed = True
         self._uncommitted.add(place)
 
-    def _weigh_loads(self) -> None:
+    def _weigh_loads(self, now: float) -> None:
         """Says how much may be read next, and of which partitions nothing."""
         self._loads_changed = False
         in_hand = {place: one.in_hand for place, one in self._partitions.items()}
         paused = self._consumer.paused
-        now_full = full(in_hand, self._shares, paused)
+        far = {
+            place
+            for place, one in self._partitions.items()
+            if one.leaves - now > (AHEAD / 2 if place in paused else AHEAD)
+        }
+        now_full = full(in_hand, self._shares, paused, far)
         self._consumer.pause(now_full)
         self._consumer.resume(paused - now_full)
         self._limit = take_limit(in_hand, self._shares)
@@ -330,6 +383,7 @@ class Scheduler:
                 partition.sent = progress
                 offsets[place] = (progress.watermark, encode(progress))
         if offsets:
+            fault_point(BEFORE_MOVER_COMMIT)
             self._consumer.commit(offsets)
 
     def _close(self) -> None:
@@ -383,6 +437,8 @@ class Scheduler:
 
     def committed(self, error: BrokerError | None, offsets: Mapping[Place, int]) -> None:
         """Notes what is stored."""
+        if error is None:
+            fault_point(AFTER_MOVER_COMMIT)
         for place in offsets:
             partition = self._partitions.get(place)
             if partition is not None:

@@ -22,6 +22,7 @@ GROUPS = {
     "events": ("events", "rebuild"),
     "queues": ("queues",),
     "dead": ("dead",),
+    "delays": ("delays",),
     "workers": ("workers",),
     "doctor": ("doctor",),
     "version": ("version",),

@@ -1,11 +1,16 @@
 """`taskstream publish`."""
 
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, TypeVar
 
 import typer
 
 from taskstream.admin.cli.arguments import open_app, with_app
+from taskstream.core.retry import Retry
+
+T = TypeVar("T")
 
 
 def register(cli: typer.Typer) -> None:
@@ -40,6 +45,20 @@ def publish(
     delay: Annotated[
         float | None, typer.Option(help="Seconds until it may run.", show_default=False)
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="When it may run: 2027-01-01T09:00+01:00.", show_default=False),
+    ] = None,
+    expires: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which it is too old to run.", show_default=False),
+    ] = None,
+    retry: Annotated[
+        str | None,
+        typer.Option(
+            help="A retry policy of its own: 'attempts=5; delays=1,5'.", show_default=False
+        ),
+    ] = None,
     task_id: Annotated[
         str | None, typer.Option("--id", help="Your own id: published twice, it counts once.")
     ] = None,
@@ -60,7 +79,16 @@ def publish(
         most=2,
         usage="taskstream publish APP TASK [JSON|-]",
     )
-    given = {"delay": delay, "id": task_id, "key": key, "queue": queue, "priority": priority}
+    given = {
+        "delay": delay,
+        "at": None if at is None else _read("--at", at, datetime.fromisoformat),
+        "expires": expires,
+        "retry": None if retry is None else _read("--retry", retry, Retry.parse),
+        "id": task_id,
+        "key": key,
+        "queue": queue,
+        "priority": priority,
+    }
     options = {name: value for name, value in given.items() if value is not None}
     with open_app(path) as app:
         flush = tracing.setup(app.settings.otlp_endpoint, app.name)
@@ -74,3 +102,10 @@ def publish(
             handle.acknowledged()
             sys.stdout.write(f"{handle.id}\n")
         flush()
+
+
+def _read(option: str, text: str, read: Callable[[str], T]) -> T:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error

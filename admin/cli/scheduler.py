@@ -27,6 +27,7 @@ def scheduler(
     Workers run one of these beside them unless told `--no-scheduler`. Any number may run.
     """
     from taskstream.admin.companion import when_parent_ends
+    from taskstream.core.garbage import settle_in
     from taskstream.observability import logs
     from taskstream.scheduler.service import Scheduler
 
@@ -49,4 +50,5 @@ def scheduler(
         signal.signal(number, stop)
     if with_parent is not None:
         when_parent_ends(with_parent, service.stop)
+    settle_in()
     service.run()

@@ -25,12 +25,14 @@ from taskstream.consumer.verdict import (
     Done,
     Verdict,
     judge,
+    judge_late,
     judge_unknown,
     text_of,
 )
 from taskstream.core.envelope import Envelope, peek, read
 from taskstream.core.errors import SchemaError, Undecodable, UnknownSchema
 from taskstream.core.queue_orders import PURGED
+from taskstream.core.retry import NO_RETRY, Retry
 from taskstream.core.states import State
 from taskstream.observability.tracing import ProcessSpan, StoreSpan
 from taskstream.results.row import Row
@@ -50,7 +52,9 @@ class Attempt:
         arguments: decoded.
         verdict: None until one is reached.
         found: its row, or a later one, that is in the store already.
+        late: whether it came up after the time limit of its task, and is dead for it.
         written_us: the timestamp of its row; that of a row written before it runs is one less.
+        last: the row of the last attempt before this one that failed; None where none is known.
         strikes: how often it has been a suspect in the death of a process.
         started: when it began to run.
         finished: when it was judged.
@@ -72,7 +76,9 @@ class Attempt:
     arguments: dict[str, Any] = field(default_factory=dict)
     verdict: Verdict | None = None
     found: Row | None = None
+    late: bool = False
     written_us: int = 0
+    last: Row | None = None
     strikes: int = 0
     started: float | None = None
     finished: float | None = None
@@ -87,6 +93,13 @@ class Attempt:
     write_span: StoreSpan | None = None
     refusals: int = 0
 
+    @property
+    def policy(self) -> Retry:
+        """When it is tried again: what its publisher chose, else what its task says."""
+        if self.envelope.retry is not None:
+            return self.envelope.retry
+        return NO_RETRY if self.task is None else self.task.retry
+
 
 def open_(given: Given) -> Attempt:
     """Reads the headers; what they don't say is derived, what can't be read ends the attempt."""
@@ -99,6 +112,7 @@ def open_(given: Given) -> Attempt:
         verdict = Dead("Undecodable", str(error))
     if not envelope.id:
         envelope = envelope._replace(id=record.identity[0])
+    envelope = envelope._replace(since=envelope.time_from(record.timestamp))
     return Attempt(
         given,
         envelope,
@@ -123,6 +137,8 @@ def recall(attempt: Attempt, rows: Sequence[Row], *, strict: bool, now: float) -
     """
     run, first = attempt.envelope.run, attempt.envelope.attempt
     source = attempt.given.record.source
+    failed = [row for row in rows if row.run == run and row.error_type]
+    attempt.last = max(failed, key=lambda row: row.attempt, default=None)
     own = [
         row
         for row in rows
@@ -138,8 +154,12 @@ def recall(attempt: Attempt, rows: Sequence[Row], *, strict: bool, now: float) -
             return _recorded(attempt, Done(row.state), row)
     if mine is None:
         return attempt
-    uncounted = attempt.envelope.uncounted + sum(not row.counts for row in own if row is not mine)
-    attempt.envelope = attempt.envelope._replace(attempt=number, uncounted=uncounted)
+    free = [row for row in own if not row.counts and row is not mine]
+    attempt.envelope = attempt.envelope._replace(
+        attempt=number,
+        uncounted=attempt.envelope.uncounted + len(free),
+        since=max([attempt.envelope.since or 0.0, *(row.due or 0.0 for row in free)]),
+    )
     # Ours must win over what an earlier owner, whose clock may run ahead, has written.
     attempt.written_us = max(attempt.written_us, mine.written_us + 2)
     attempt.strikes = mine.strikes
@@ -192,10 +212,15 @@ def resolve(attempt: Attempt, task: Task[..., Any] | None, *, now: float, grace:
 
 
 def check(attempt: Attempt, *, now: float) -> Attempt:
-    """Ends what is too old to run."""
+    """Ends what is too old to run, or to be tried again."""
     expires = attempt.envelope.expires
     if attempt.verdict is None and expires is not None and now > expires:
         attempt.verdict = Done(State.EXPIRED)
+    if attempt.verdict is None:
+        last = attempt.last
+        error = None if last is None else (last.error_type or "", last.error or "")
+        attempt.verdict = judge_late(attempt.envelope, attempt.policy, error, now)
+        attempt.late = attempt.verdict is not None
     return attempt
 
 
@@ -236,7 +261,7 @@ def judge_outcome(
         # Whatever it raised after it was told to end, it is never tried again; a return stands.
         attempt.verdict = Done(State.CANCELLED)
         return attempt
-    attempt.verdict = judge(error, attempt.envelope, attempt.task.retry, now)
+    attempt.verdict = judge(error, attempt.envelope, attempt.policy, now)
     if error is None:
         try:
             attempt.value = prefix + attempt.task.result.encode(value)
@@ -302,9 +327,13 @@ def _recorded(attempt: Attempt, verdict: Verdict, found: Row) -> Attempt:
 
 def _error(attempt: Attempt) -> tuple[str | None, str | None, str | None]:
     if attempt.error is not None:
-        return type(attempt.error).__name__, text_of(attempt.error), _traceback(attempt.error)
+        # What ends a task may have more to say than its last error has.
+        verdict = attempt.verdict
+        text = verdict.message if isinstance(verdict, Dead) else text_of(attempt.error)
+        return type(attempt.error).__name__, text, _traceback(attempt.error)
     if isinstance(attempt.verdict, Dead):
-        return attempt.verdict.reason, attempt.verdict.message, None
+        trace = attempt.last.traceback if attempt.late and attempt.last is not None else None
+        return attempt.verdict.reason, attempt.verdict.message, trace
     if isinstance(attempt.verdict, Again) and attempt.verdict.grace is not None:
         return UNKNOWN[attempt.task is not None], "put off: unknown here so far", None
     if attempt.given.why:

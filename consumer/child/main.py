@@ -24,7 +24,6 @@ from taskstream.app.loader import load
 from taskstream.consumer.begun import Begun
 from taskstream.consumer.child.inbox import Inbox
 from taskstream.consumer.child.link import Link
-from taskstream.consumer.garbage import settle_in
 from taskstream.consumer.pipe import (
     Beat,
     Cancel,
@@ -40,6 +39,7 @@ from taskstream.consumer.pipe import (
 from taskstream.consumer.watch import dump_on_signal
 from taskstream.core.clock import SYSTEM_CLOCK
 from taskstream.core.errors import ConfigError, TaskstreamError
+from taskstream.core.garbage import settle_in
 from taskstream.observability import logs
 
 if TYPE_CHECKING:

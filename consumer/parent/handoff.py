@@ -75,15 +75,20 @@ def next_attempt(
         group: the consumer group that it comes back to.
         now: seconds since 1970.
     """
+    as_it_came = envelope.read(envelope.name_task(record.headers, judged.task, judged.task_id))
+    since = as_it_came.time_from(record.timestamp)
     before = envelope.read(_completed(record, judged))
-    after = before.next_attempt(
-        due=verdict.due, counts=verdict.counts, grace=verdict.grace
-    )._replace(
-        home=before.home or Place(record.topic, record.partition),
-        group=group,
-        published=before.published or record.timestamp,
-        entered=envelope.standing(record.headers, record.timestamp).entered,
-        trace=(),
+    published = before.published or record.timestamp
+    after = (
+        before._replace(since=None if since == published else since)
+        .next_attempt(due=verdict.due, counts=verdict.counts, grace=verdict.grace)
+        ._replace(
+            home=before.home or Place(record.topic, record.partition),
+            group=group,
+            published=published,
+            entered=envelope.standing(record.headers, record.timestamp).entered,
+            trace=(),
+        )
     )
     key = judged.task_id.encode() if record.key is None else record.key
     topic = names.delay(tier_for(verdict.due - now))

@@ -133,6 +133,7 @@ class Parent:
         )
         self.metrics = Metrics()
         self._ownership = Ownership(self.metrics, clock)
+        self._lateness = self.metrics.histogram(table.DELAY_LATENESS)
         self._work: Work | None = None
         self._numbers = itertools.count(1)
         self._heartbeat_at = 0.0
@@ -567,6 +568,8 @@ class Parent:
             queue = intake.lane.rpartition(".")[0]
             self.metrics.counter(table.DROPPED, queue=queue, reason="group").inc()
             return
+        if 0 < facts.due <= record.timestamp:  # one that was cancelled comes home before its time
+            self._lateness.observe(record.timestamp - facts.due)
         held = partition.held.get(record.offset)
         entry = Entry(
             next(self._numbers),

@@ -7,7 +7,6 @@ from functools import partial
 
 from taskstream.broker.cluster import Cluster, look_at, session_timeout
 from taskstream.broker.sender import Sender
-from taskstream.consumer.garbage import settle_in
 from taskstream.consumer.parent import gauges, heartbeat
 from taskstream.consumer.parent.alarms import Alarms
 from taskstream.consumer.parent.breaker import Breakers
@@ -30,6 +29,7 @@ from taskstream.consumer.pipe import Hello
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import HEADER_ROOM_BYTES
 from taskstream.core.errors import BrokerError, ConfigError
+from taskstream.core.garbage import settle_in
 from taskstream.core.names import Names
 from taskstream.core.queue_orders import HOLDING
 from taskstream.core.settings import Settings

@@ -380,6 +380,16 @@ def build(name: str, **settings: Any) -> App:
         note()
         raise ConnectionError(f"not before an hour: {n}")
 
+    @app.task(retry=Retry(attempts=5, delays=(0.1,)))
+    async def fails(how: str) -> None:
+        """Raises the builtin error that `how` names, or a RetryAfter where it says `after SECONDS`."""
+        import builtins
+
+        note()
+        if how.startswith("after "):
+            raise RetryAfter(float(how.removeprefix("after ")), "busy")
+        raise getattr(builtins, how)("as told")
+
     @app.task(retry=QUICKLY)
     async def blocks(path: str) -> str:
         """Holds up its event loop until the file exists."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,24 +107,27 @@ class Stage:
             without: names of tasks that it does not know.
             broken: whether it is the bad deploy of `jobs.deployed`.
         """
-        log = self.directory / f"worker-{len(self.workers)}.log"
+        more = {WITHOUT: without, **({BROKEN: "1"} if broken else {})}
+        return self._start("worker", *options, environment=more)
+
+    def scheduler(self) -> Worker:
+        """Starts a scheduler in a process of its own."""
+        return self._start("scheduler")
+
+    def _start(self, command: str, *options: str, environment: Mapping[str, str] = {}) -> Worker:
+        log = self.directory / f"{command}-{len(self.workers)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "taskstream", "worker", "tests.support.jobs:app", *options],
+                [sys.executable, "-m", "taskstream", command, "tests.support.jobs:app", *options],
                 cwd=ROOT,
-                env={
-                    **os.environ,
-                    **self.environment,
-                    WITHOUT: without,
-                    **({BROKEN: "1"} if broken else {}),
-                },
+                env={**os.environ, **self.environment, **environment},
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
             )
-        worker = Worker(process, log)
-        self.workers.append(worker)
-        return worker
+        started = Worker(process, log)
+        self.workers.append(started)
+        return started
 
     @property
     def journal(self) -> list[Run]:

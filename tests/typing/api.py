@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, assert_type
 
-from taskstream import App, Concurrency, Context, Handle, Queue, Rate, Retry, State, current
+from taskstream import (
+    App,
+    Concurrency,
+    Context,
+    Handle,
+    Queue,
+    Rate,
+    Retry,
+    RetryAfter,
+    State,
+    current,
+)
 
 
 @dataclass
@@ -103,6 +114,13 @@ refund.publish(17)  # type: ignore[arg-type]
 charge.publish_many({"order_id": "o-17"})  # type: ignore[dict-item]
 
 charge.options(at=datetime.now(UTC), expires=60, priority="low", unordered=True, key="o-17")
+charge.options(retry=Retry(attempts=2, on=[OSError, "Declined"], within=60.0)).publish("o-17")
+charge.options(retry=None).publish("o-17")
+charge.options(retry=3)  # type: ignore[arg-type]
+Retry(on=[int])  # type: ignore[list-item]
+RetryAfter(datetime.now(UTC))
+RetryAfter("120")
+RetryAfter(None)  # type: ignore[arg-type]
 charge.options(dely=60)  # type: ignore[call-arg]
 charge.options(delay="60")  # type: ignore[arg-type]
 

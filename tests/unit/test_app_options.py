@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from taskstream.app.options import LONGEST_ID_BYTES, Options
 from taskstream.core.errors import BadArguments
+from taskstream.core.retry import NO_RETRY, Retry
 from taskstream.core.tiers import LONGEST_DELAY
 
 NOW = 1_700_000_000.0
@@ -53,6 +54,12 @@ def test_expires_counts_from_the_publish_or_names_an_instant() -> None:
         ({"id": "\ud800"}, "id="),
         ({"id": "x" * (LONGEST_ID_BYTES + 1)}, f"at most {LONGEST_ID_BYTES}"),
         ({"id": 7}, "id=7"),
+        ({"retry": 5}, "retry=5"),
+        ({"retry": "app"}, "retry=.app"),
+        ({"retry": Retry(on=[f"Error{n}" for n in range(200)])}, "retry=.*1024"),
+        ({"delay": timedelta(minutes=5)}, "delay=.*seconds"),
+        ({"at": "tomorrow"}, "at=.tomorrow"),
+        ({"expires": "60"}, "expires=.60"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(options: dict[str, Any], named: str) -> None:
@@ -75,3 +82,11 @@ def test_a_task_that_would_expire_unrun_is_refused(options: Options) -> None:
     """An expiry that isn't after the due time can't be meant."""
     with pytest.raises(BadArguments, match="expire"):
         options.expiry(NOW)
+
+
+def test_a_policy_of_its_own_is_carried_and_the_tasks_is_not() -> None:
+    """None is a policy, too: a single attempt."""
+    assert Options().policy is None
+    assert Options(retry="task").policy is None
+    assert Options(retry=None).policy == NO_RETRY
+    assert Options(retry=Retry(attempts=5)).policy == Retry(attempts=5)

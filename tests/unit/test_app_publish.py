@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import pytest
 from opentelemetry.context import attach, detach
@@ -23,6 +23,7 @@ from taskstream import (
     ConfigError,
     Handle,
     PublishError,
+    Retry,
     Scale,
     SchemaConflict,
     State,
@@ -215,8 +216,20 @@ def test_too_much_is_refused_before_it_is_sent(app: App) -> None:
 
 def test_too_far_ahead_is_refused(app: App) -> None:
     """A due time beyond what delay topics can carry is refused."""
-    with pytest.raises(BadArguments, match="a year"):
+    with pytest.raises(BadArguments, match=r"task charge: .*a year"):
         app.task(charge).options(delay=LONGEST_DELAY + 1).publish("o-17")
+
+
+def test_one_publish_may_have_a_policy_of_its_own(app: App) -> None:
+    """Its header says it, the next publish has none again; what can't be meant is refused by task and option."""
+    task = app.task(retry=Retry(attempts=7))(charge)
+    task.options(retry=Retry(attempts=5, delays=[1, 5])).publish("o-17")
+    task.options(retry=None).publish("o-17")
+    task.publish("o-17")
+    told = [dict(record.headers).get("ts-retry") for record in records(app, "tasks.normal")]
+    assert sorted(map(str, told)) == ["None", "b'attempts=1'", "b'attempts=5; delays=1,5'"]
+    with pytest.raises(BadArguments, match=r"task charge: options\(retry=3\)"):
+        task.options(retry=cast("Any", 3))
 
 
 def test_money_of_another_scale_is_refused(new_app: NewApp, app: App) -> None:
@@ -290,7 +303,13 @@ def test_many_are_published_in_order(app: App) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"delay": 60}, {"expires": 60, "priority": "low"}, {"priority": "high", "key": "k"}],
+    [
+        {},
+        {"delay": 60},
+        {"expires": 60, "priority": "low"},
+        {"priority": "high", "key": "k"},
+        {"retry": Retry(attempts=5, on=[OSError])},
+    ],
 )
 @pytest.mark.parametrize("hooked", [False, True])
 def test_many_are_what_each_would_be_alone(app: App, options: dict[str, Any], hooked: bool) -> None:

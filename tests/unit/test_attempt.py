@@ -4,8 +4,18 @@ from typing import Any
 
 import pytest
 
+from taskstream import App, Retry
 from taskstream.broker.records import Record
-from taskstream.consumer.child.attempt import Attempt, open_, recall, resolve, row, weigh
+from taskstream.consumer.child.attempt import (
+    Attempt,
+    check,
+    judge_outcome,
+    open_,
+    recall,
+    resolve,
+    row,
+    weigh,
+)
 from taskstream.consumer.pipe import Given
 from taskstream.consumer.suspicion import LOST_UNSEEN, Suspicion
 from taskstream.consumer.verdict import Again, Dead, Done
@@ -223,3 +233,67 @@ def test_the_unknown_is_put_off_with_its_reason() -> None:
         False,
         "UnknownTask",
     )
+
+
+APP = App("shop", bootstrap_servers="nowhere:1")
+
+
+@APP.task(retry=Retry(attempts=9, delays=[0], within=60))
+def charge() -> None:
+    """What is to be tried again."""
+
+
+def failed(attempt: Attempt, now: float) -> Attempt:
+    """One that has run, and raised."""
+    attempt.task = charge
+    return judge_outcome(attempt, None, ConnectionError("no route"), b"", now)
+
+
+def test_a_publish_may_have_a_policy_of_its_own() -> None:
+    """It counts instead of the task's, not beside it."""
+    assert failed(attempt_(1), 1_700_000_000.0).verdict == Again(1_700_000_000.0)
+    own = open_(given_(write(Envelope("charge", id=ID, retry=Retry(attempts=1)))))
+    assert failed(own, 1_700_000_000.0).verdict == Dead("ConnectionError", "no route")
+
+
+def test_the_row_says_that_the_time_is_up() -> None:
+    """In the error's text, with its traceback: what a user reads is why there was no further attempt."""
+    late = failed(attempt_(1), 1_700_000_061.0)
+    assert late.verdict is not None
+    written = row(late, worker="w")
+    assert (written.state, written.error_type) == (State.DEAD, "ConnectionError")
+    assert (written.error or "").startswith("no route (no further attempt")
+    assert "ConnectionError" in (written.traceback or "")
+
+
+def test_a_retry_that_comes_up_too_late_dies_of_the_last_error() -> None:
+    """That error is in the row of the attempt before; nothing is run."""
+    told: dict[str, Any] = {
+        "error_type": "OSError",
+        "error": "no route",
+        "traceback": "Traceback ...",
+    }
+    rows = [found(1, State.RETRYING, due=1.0, **told)]
+    late = recalled(attempt_(2), rows)
+    late.task = charge
+    check(late, now=1_700_000_061.0)
+    assert isinstance(late.verdict, Dead)
+    assert late.verdict.reason == "OSError"
+    assert late.verdict.message.startswith("no route (no further attempt")
+    written = row(late, worker="w")
+    assert (written.attempt, written.started, written.error_type) == (2, None, "OSError")
+    assert written.traceback == "Traceback ..."
+    in_time = recalled(attempt_(2), rows)
+    in_time.task = charge
+    assert check(in_time, now=1_700_000_059.0).verdict is None
+
+
+def test_the_time_of_held_retries_counts_anew_from_a_snooze() -> None:
+    """They have one record; the ends of their snoozes are in their rows."""
+    rows = [
+        held(1, State.RETRYING, due=1_700_000_500.0, counts=False),
+        held(2, State.RETRYING, due=1_700_000_520.0, error_type="OSError", error="no route"),
+    ]
+    goes_on = recalled(attempt_(1), rows, strict=True, now=1_700_000_521.0)
+    assert (goes_on.envelope.counted_attempt, goes_on.envelope.since) == (2, 1_700_000_500.0)
+    assert goes_on.last == rows[1]

@@ -19,7 +19,7 @@ COMMANDS = (
     "demo", "up", "down", "status", "init", "worker", "scheduler", "publish", "result", "cancel",
     "queues list", "queues pause", "queues resume", "queues drain", "queues purge",
     "dead list", "dead show", "dead redrive", "dead purge",
-    "workers list", "workers scale", "doctor", "version",
+    "delays list", "workers list", "workers scale", "doctor", "version",
 )  # fmt: skip
 
 
@@ -165,6 +165,14 @@ def test_bad_usage_exits_with_2(terminal: Terminal, words: list[str], code: int,
     assert (done.code, done.stdout) == (code, "")
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_retry_policy_that_can_not_be_meant_is_bad_usage(terminal: Terminal) -> None:
+    """Exit 2, with the option and the word."""
+    done = terminal.run("publish", "main:app", "add", "{}", "--retry", "atempts=2")
+    assert done.code == 2
+    assert "--retry" in done.stderr
+    assert "atempts" in done.stderr
 
 
 def test_doctor_says_that_nothing_is_configured(terminal: Terminal) -> None:

@@ -98,7 +98,7 @@ def test_a_task_comes_home_through_ever_smaller_tiers(wait: float) -> None:
     span = tier_for(wait)
     while True:
         assert span <= max(due - entered, 0.0) or span == TIERS[0]
-        moves = leaves_tier_at(span, entered, due)
+        moves = leaves_tier_at(span, entered, due, entered)
         assert entered <= moves <= due
         if moves == due:
             break

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.policies import policies
 
 from taskstream.core.envelope import (
     Death,
@@ -43,6 +44,7 @@ envelopes = st.builds(
     expires=st.none() | times,
     published=st.none() | times,
     grace=st.none() | times,
+    since=st.none() | times,
     lookup=st.booleans(),
     reply_to=st.none() | places,
     parent=st.none() | words,
@@ -50,6 +52,7 @@ envelopes = st.builds(
     replay_of=st.none() | words,
     entered=st.none() | times,
     deferred=st.booleans(),
+    retry=st.none() | policies,
     death=st.none() | st.builds(Death, words, words, words, times),
     trace=st.just(()) | st.just((("traceparent", b"00-1-2-01"), ("baggage", b"k=v"))),
     others=st.lists(foreign, max_size=3).map(tuple),
@@ -60,7 +63,7 @@ envelopes = st.builds(
 def test_what_is_written_is_read(envelope: Envelope) -> None:
     """Every envelope comes back from its headers as it was, to the microsecond."""
     back = read(write(envelope))
-    for name in ("due", "expires", "published", "grace", "entered"):
+    for name in ("due", "expires", "published", "grace", "since", "entered"):
         before, after = getattr(envelope, name), getattr(back, name)
         assert (before is None and after is None) or abs(before - after) < 1e-6
     assert write(back) == write(envelope)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstream.consumer.verdict import Again, Dead, Done, judge, judge_unknown
+from taskstream.consumer.verdict import Again, Dead, Done, judge, judge_late, judge_unknown
 from taskstream.core.envelope import Envelope
 from taskstream.core.retry import Fatal, Retry, RetryAfter, Snooze
 from taskstream.core.states import State
@@ -105,3 +105,64 @@ def test_snoozes_do_not_lengthen_the_first_wait() -> None:
     verdict = judge(ValueError(), snoozed, Retry(first=1.0), NOW)
     assert isinstance(verdict, Again)
     assert verdict.due <= NOW + 1.001
+
+
+@given(
+    since=st.floats(NOW - 1000, NOW),
+    within=st.floats(0.001, 2000),
+    wait=st.floats(0, 2000),
+    asked=st.booleans(),
+)
+def test_no_attempt_is_due_after_the_time_limit(
+    since: float, within: float, wait: float, asked: bool
+) -> None:
+    """Whoever chose the wait, policy or task: what would begin too late is dead, with its error and why."""
+    policy = Retry(attempts=99, delays=[wait], within=within)
+    error: Exception = RetryAfter(wait, "busy") if asked else ValueError("busy")
+    verdict = judge(error, TASK._replace(since=since), policy, NOW)
+    if NOW + wait > since + within:
+        assert isinstance(verdict, Dead)
+        assert verdict.reason == type(error).__name__
+        assert verdict.message.startswith("busy (no further attempt")
+        assert f"{within:g} s" in verdict.message
+    else:
+        assert isinstance(verdict, Again)
+        assert NOW + wait <= verdict.due < NOW + wait + 0.0011
+
+
+def test_a_snooze_outlives_the_time_limit() -> None:
+    """It is no failure, and the time counts anew from its end."""
+    snoozed = judge(Snooze(50), TASK._replace(since=NOW - 100), Retry(within=10), NOW)
+    assert snoozed == Again(NOW + 50, counts=False)
+    later = TASK._replace(since=NOW - 100).next_attempt(due=NOW + 50, counts=False)
+    assert later.since == NOW + 50
+
+
+def test_an_attempt_that_comes_up_too_late_does_not_begin() -> None:
+    """A retry that waited in a backlog dies of the error before it; a first attempt always runs."""
+    policy = Retry(within=60)
+    second = TASK._replace(attempt=2, since=NOW - 61)
+    late = judge_late(second, policy, ("ConnectionError", "no route"), NOW)
+    assert isinstance(late, Dead)
+    assert late.reason == "ConnectionError"
+    assert late.message.startswith("no route (no further attempt")
+    assert judge_late(second, policy, ("ConnectionError", "no route"), NOW - 2) is None
+    assert judge_late(TASK._replace(since=NOW - 61), policy, None, NOW) is None
+    assert judge_late(second._replace(uncounted=1), policy, None, NOW) is None
+    assert judge_late(second, Retry(), None, NOW) is None
+    forgotten = judge_late(second, policy, None, NOW)
+    assert forgotten is not None
+    assert forgotten.reason == "Timeout"
+
+
+def test_the_time_counts_from_when_a_run_could_begin_first() -> None:
+    """From the publish; a delayed one from its due time; a later run from its arrival; carried by retries."""
+    published = TASK._replace(published=NOW)
+    assert published.time_from(NOW + 5) == NOW
+    assert published._replace(due=NOW + 60).time_from(NOW + 65) == NOW + 60
+    assert TASK.time_from(NOW + 5) == NOW + 5
+    again = published._replace(run=1, due=NOW + 60, since=NOW + 60)
+    assert again.time_from(NOW + 500) == NOW + 500
+    second = published._replace(due=NOW + 60, since=NOW + 60).next_attempt(due=NOW + 90)
+    assert second.time_from(NOW + 91) == NOW + 60
+    assert published.next_attempt(due=NOW + 90).time_from(NOW + 91) == NOW

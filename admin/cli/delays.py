@@ -1,0 +1,49 @@
+"""`taskstream delays …`."""
+
+import sys
+
+import typer
+
+from taskstream.admin.cli.arguments import AppPath, AsJson, open_app, print_json
+
+
+def register(cli: typer.Typer) -> None:
+    """Adds `delays` to the command line."""
+    delays = typer.Typer(no_args_is_help=True)
+    delays.command("list", epilog="Example: taskstream delays list shop.main:app --json")(
+        list_delays
+    )
+    cli.add_typer(
+        delays,
+        name="delays",
+        help="Tasks and retries that wait for their time.",
+        epilog="Example: taskstream delays list shop.main:app",
+    )
+
+
+def list_delays(app: AppPath, *, as_json: AsJson = False) -> None:
+    """List the delay tiers: how many tasks wait in each, and for how long its topic keeps them."""
+    from taskstream.admin.delays import tiers
+    from taskstream.core.tiers import span_name
+
+    found = tiers(open_app(app))
+    if as_json:
+        print_json([tier.as_json() for tier in found])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("span", "topic"):
+        table.add_column(column, no_wrap=True)
+    for column in ("partitions", "waiting", "kept"):
+        table.add_column(column, justify="right")
+    for tier in found:
+        kept = "-" if tier.kept_s is None else span_name(tier.kept_s)
+        table.add_row(
+            span_name(tier.span_s), tier.topic, str(tier.partitions), str(tier.waiting), kept
+        )
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    for tier in found:
+        if tier.flaw:
+            typer.secho(tier.flaw, fg="red", err=True)
