@@ -19,7 +19,8 @@ Header = tuple[str, bytes | None]
 _LATEST = 1e11
 """Seconds since 1970 that no time of ours reaches: beyond it a header holds something else."""
 
-TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+BAGGAGE = "baggage"
+TRACE_HEADERS = ("traceparent", "tracestate", BAGGAGE)
 """W3C Trace Context and Baggage: replaced on every hop, never appended."""
 
 LOOKUP_HEADER = "ts-lookup"
