@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from taskstream.admin.choosing import Chooser, Chosen
 from taskstream.admin.payloads import Payloads
-from taskstream.admin.rerun import Further, announce
+from taskstream.admin.rerun import Asker, Further, announce
 from taskstream.admin.resend import Resender
 from taskstream.admin.shadow import beside
 from taskstream.admin.walk import TAKE, Chunk, walk
@@ -79,6 +79,8 @@ class Republisher:
         self._app = app
         self._plan = plan
         self._notes = notice.notes()
+        why = f"replay {plan.name}: {notice.reason}" if notice.reason else f"replay {plan.name}"
+        self._asker = Asker(plan.marker, notice.who, why)
         # With a rate, not much more is announced ahead than goes out in a second.
         self._at_once = TAKE if plan.rate is None else max(1, min(TAKE, int(plan.rate)))
         self._clock = clock
@@ -159,7 +161,7 @@ class Republisher:
         store = self._target.result_store()
         assert store is not None
         further = [self._further(one) for one in chosen]
-        return announce(store, further, marker=self._plan.marker, now=self._clock.now())
+        return announce(store, further, asker=self._asker, now=self._clock.now())
 
     def _further(self, chosen: Chosen) -> Further:
         record, envelope = chosen

@@ -46,6 +46,21 @@ class Further(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks for further runs.
+
+    Args:
+        marker: stands in the `source` of the rows that announce his runs; the same for the same request.
+        who: a person, for the tasks' histories.
+        why: what for; likewise.
+    """
+
+    marker: str
+    who: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Announced:
     """Which run a task begins.
 
@@ -74,7 +89,7 @@ def next_run(rows: Iterable[Row], told: int, marker: str) -> Announced:
     return Announced(highest + 1, known=False)
 
 
-def announcement(further: Further, run: int, *, marker: str, now: float) -> Row:
+def announcement(further: Further, run: int, *, asker: Asker, now: float) -> Row:
     """The row that announces a run. Pure; `now` in seconds since 1970."""
     return Row(
         task_id=further.id,
@@ -86,31 +101,33 @@ def announcement(further: Further, run: int, *, marker: str, now: float) -> Row:
         queue=further.queue,
         priority=further.priority,
         key=further.key,
+        worker=asker.who,
         published=further.published,
-        source=marker,
+        error=asker.why or None,
+        source=asker.marker,
     )
 
 
 def announce(
-    store: ResultStore, tasks: Sequence[Further], *, marker: str, now: float
+    store: ResultStore, tasks: Sequence[Further], *, asker: Asker, now: float
 ) -> Mapping[str, int]:
     """Announces a run of each task, and gives its number by the task's id; safe to call again.
 
     Args:
         store: where rows are kept.
         tasks: each id once.
-        marker: names the asker.
+        asker: who asks.
         now: seconds since 1970.
 
     Raises:
         StoreError: the store did not answer, or refused a row.
     """
     rows = store.read_many([one.id for one in tasks])
-    runs = {one.id: next_run(rows[one.id], one.run, marker) for one in tasks}
+    runs = {one.id: next_run(rows[one.id], one.run, asker.marker) for one in tasks}
     write(
         store,
         [
-            announcement(one, runs[one.id].run, marker=marker, now=now)
+            announcement(one, runs[one.id].run, asker=asker, now=now)
             for one in tasks
             if not runs[one.id].known
         ],

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstream.admin.rerun import Announced, Further, announce, next_run, write
+from taskstream.admin.rerun import Announced, Asker, Further, announce, next_run, write
 from taskstream.core.errors import StoreError, StoreUnavailable
 from taskstream.core.ids import new_id
 from taskstream.core.states import State
@@ -17,6 +17,7 @@ from taskstream.results.row import Partition, Row
 from taskstream.results.store import Written
 
 MARKER = "replay/monday"
+ASKER = Asker(MARKER, "ann@desk", "the bad deploy")
 
 
 class Store:
@@ -71,29 +72,30 @@ def test_a_run_is_the_one_after_the_last(rows: list[Row], told: int, run: int) -
 def test_who_asks_again_gets_the_same_run(told: int, others: list[tuple[int, int]]) -> None:
     """Whatever has happened to the task since."""
     store = Store()
-    before = announce(store, [further(run=told)], marker=MARKER, now=1.0)  # type: ignore[arg-type]
+    before = announce(store, [further(run=told)], asker=ASKER, now=1.0)  # type: ignore[arg-type]
     for run, attempt in others:
         store.rows.setdefault(("a", run, attempt), row(run, attempt))
-    assert announce(store, [further(run=told)], marker=MARKER, now=9.0) == before  # type: ignore[arg-type]
+    assert announce(store, [further(run=told)], asker=ASKER, now=9.0) == before  # type: ignore[arg-type]
 
 
 def test_an_announced_run_waits_and_says_who_asked() -> None:
     """Its row has number 0, which no attempt has."""
     store = Store()
-    assert announce(store, [further()], marker=MARKER, now=7.0) == {"a": 1}  # type: ignore[arg-type]
+    assert announce(store, [further()], asker=ASKER, now=7.0) == {"a": 1}  # type: ignore[arg-type]
     ((key, told),) = store.rows.items()
     assert key == ("a", 1, 0)
     assert (told.state, told.source, told.task, told.queue, told.priority) == (
         State.WAITING, MARKER, "charge", "tasks", "normal",
     )  # fmt: skip
     assert (told.key, told.published, told.written_us) == ("c-1", 5.0, 7_000_000)
+    assert (told.worker, told.error, told.error_type) == ("ann@desk", "the bad deploy", None)
 
 
 def test_rows_of_one_partition_are_written_together() -> None:
     """And none of another with them, which a store would refuse."""
     store = Store()
     tasks = [further(new_id()) for _ in range(50)]
-    runs = announce(store, tasks, marker=MARKER, now=1.0)  # type: ignore[arg-type]
+    runs = announce(store, tasks, asker=ASKER, now=1.0)  # type: ignore[arg-type]
     assert runs == dict.fromkeys([one.id for one in tasks], 1)
     assert sum(count for _, count in store.batches) == 50
     assert len({partition for partition, _ in store.batches}) == len(store.batches)
