@@ -84,7 +84,7 @@ class Envelope(NamedTuple):
         reply_to: the partition that wants its final state.
         parent: id of the task that published it.
         root: id of the first task of that chain.
-        replay_of: id of the task that this one repeats under a new id.
+        replay_of: id of the task that a replay repeats with this one; its own where it is a further run.
         death: set in dead letters.
         trace: W3C headers.
         others: headers that are not ours, in order.
