@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -35,10 +36,12 @@ from taskstream.core.errors import ConfigError, DefinitionError
 from taskstream.core.names import Names, check_part
 from taskstream.core.retry import NO_RETRY, Retry
 from taskstream.core.settings import Layer, Settings, resolve
+from taskstream.core.shadow import shadow_app, shadow_settings
 
 if TYPE_CHECKING:
     from taskstream.app.configure import SettingArguments
     from taskstream.app.orders import Orders
+    from taskstream.core.replay import ReplayArguments, ReplayProgress, ReplayReport
     from taskstream.results.store import ResultStore
     from taskstream.schemas.store import SchemaStore
 
@@ -88,6 +91,7 @@ class App:
         self.include = tuple(include)
         self._arguments: Mapping[str, Any] = dict(settings)
         self._settings: Settings | None = None
+        self._shadow = ""
         self._lifespans: list[Lifespan] = []
         self._arounds: list[Around] = []
         self._before_publish: list[BeforePublish] = []
@@ -119,7 +123,8 @@ class App:
                 number, or one or more `Concurrency`; `rate` is a number a second, "100/m", or one or
                 more `Rate`; `on_dead` is a task
                 that is published when one of this ends as `dead`, with those of the arguments
-                `task`, `id`, `reason` and `message` that it has parameters for.
+                `task`, `id`, `reason` and `message` that it has parameters for; `shadow` is a
+                function of the same signature that runs instead in a shadow (see docs/replay.md).
 
         Raises:
             DefinitionError: the task can't be defined so; names it and the parameter.
@@ -258,6 +263,80 @@ class App:
         )
         return stored
 
+    # --- replaying
+
+    def replay(
+        self,
+        *,
+        dry_run: bool = False,
+        reason: str = "",
+        progress: "Callable[[ReplayProgress], None] | None" = None,
+        **what: "Unpack[ReplayArguments]",
+    ) -> "ReplayReport":
+        """Publishes tasks again that stand in the app's topics; back when Kafka has acknowledged all.
+
+        `app.replay(since="2h ago", tasks=["charge"], where="cents > 100", dry_run=True)` says what would
+        be. A KeyboardInterrupt passes through once all that was published is on record;
+        `taskstream replay --resume NAME` goes on.
+
+        Args:
+            dry_run: publishes nothing.
+            reason: why, for the audit log.
+            progress: hears how far it is, some times a second; must not block for long.
+            what: which ones, and as what: see `taskstream.core.replay.ReplayRequest`.
+
+        Raises:
+            ConfigError: it can't be meant; says why.
+            BrokerError: Kafka refused or can't be reached; what was published before stands.
+            StoreError: tasks keep their ids, and the result store did not answer.
+            MissingExtra: conditions need the extra `cli`.
+            BlockingCall: called on a running event loop; use `replay_async`.
+        """
+        refuse_on_loop("app.replay")
+        return self._replay(dry_run, reason, progress, what)
+
+    async def replay_async(
+        self,
+        *,
+        dry_run: bool = False,
+        reason: str = "",
+        progress: "Callable[[ReplayProgress], None] | None" = None,
+        **what: "Unpack[ReplayArguments]",
+    ) -> "ReplayReport":
+        """`replay` for a running event loop; `progress` is called in another thread.
+
+        A cancellation is what a KeyboardInterrupt is there.
+        """
+        stopping: list[None] = []
+
+        def tell(how_far: "ReplayProgress") -> None:
+            if stopping:
+                stopping.clear()
+                raise KeyboardInterrupt
+            if progress is not None:
+                progress(how_far)
+
+        try:
+            return await run_async(_called(partial(self._replay, dry_run, reason, tell, what)))
+        except BaseException:
+            stopping.append(None)  # in case it goes on in its thread
+            raise
+
+    def _replay(
+        self,
+        dry_run: bool,
+        reason: str,
+        progress: "Callable[[ReplayProgress], None] | None",
+        what: "ReplayArguments",
+    ) -> "ReplayReport":
+        from taskstream.core.replay import ReplayRequest  # noqa: PLC0415 - rarely needed
+
+        # What people do to an app stands above it, so it is found by name, as an app's modules are.
+        above = import_module("taskstream.admin.replay", wanted_by="app.replay")
+        request = ReplayRequest(**what)
+        report: ReplayReport = above.run(self, request, dry=dry_run, reason=reason, tell=progress)
+        return report
+
     # --- connecting, flushing, closing
 
     def connect(self) -> None:
@@ -364,7 +443,7 @@ class App:
 
         from taskstream.app.configure import configure  # noqa: PLC0415
 
-        self._settings = configure(
+        settings = configure(
             flags=flags,
             arguments=self._arguments,
             environment=os.environ,
@@ -372,6 +451,34 @@ class App:
             running=_running_servers,
             say=_say_nothing if quiet else _say,
         )
+        self._settings = shadow_settings(settings, self._shadow) if self._shadow else settings
+
+    def enter_shadow(self, shadow: str) -> None:
+        """Makes this process a part of the app's shadow of that name, before anything is opened.
+
+        From here on names, topics, groups and keyspace are the shadow's, and a task's function is the
+        one that it names as `shadow=`; a task without one can't be run here, not even by a call.
+
+        Raises:
+            ConfigError: the name is not allowed, the clients are open already, or the broker is the
+                embedded one.
+        """
+        if self._lifeline.opened is not None or self._shadow:
+            raise ConfigError(
+                f"app {self.name} can't enter shadow {shadow}: it is in use already; choose one shadow, "
+                "before anything is published or read"
+            )
+        self.name = shadow_app(self.name, shadow)
+        self.names = self._lifeline.names = Names(self.name)
+        self._shadow = shadow
+        if self._settings is not None:
+            self._settings = shadow_settings(self._settings, shadow)
+        self._registry.enter_shadow()
+
+    @property
+    def shadow(self) -> str:
+        """The name of the shadow that this process is a part of; empty where it is none."""
+        return self._shadow
 
     def load_tasks(self) -> None:
         """Imports the modules of `include`, which define their tasks on this app.
@@ -390,7 +497,7 @@ class App:
     def find(self, name: str) -> Task[..., Any] | None:
         """The task of that name or alias; None where no such task has its code here."""
         task = self._registry.find(name)
-        return None if isinstance(task, RemoteTask) else task
+        return None if task is None or not task.runs_here else task
 
     @property
     def queues(self) -> Mapping[str, Mapping[str, int]]:

@@ -117,6 +117,17 @@ def runner_for(function: Callable[..., Any], *, task: str, runs: Runner | None) 
     return runs
 
 
+def shadow_runner(function: Callable[..., Any], *, task: str, runs: Runner) -> Runner:
+    """Where a task's function for shadows runs: where the task itself does, as far as its kind allows.
+
+    Raises:
+        DefinitionError: it can't run anywhere.
+    """
+    plain = not inspect.iscoroutinefunction(function)
+    keeps = plain and runs != "async"
+    return runner_for(function, task=task, runs=runs if keeps else None)
+
+
 def key_reader(
     key: str | KeyFunction | None, parameters: Mapping[str, inspect.Parameter], *, task: str
 ) -> KeyReader:

@@ -6,15 +6,21 @@ Invariant: a name or alias belongs to one task.
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
-from taskstream.app.definition import DEAD_ARGUMENTS, Definition, Runner, runner_for
+from taskstream.app.definition import (
+    DEAD_ARGUMENTS,
+    Definition,
+    Runner,
+    runner_for,
+    shadow_runner,
+)
 from taskstream.app.options import KeyFunction
 from taskstream.app.outbox import Outbox
 from taskstream.app.queues import Queues
-from taskstream.app.task import AsyncTask, RemoteTask, SyncTask, Task
+from taskstream.app.task import AsyncTask, RemoteTask, Shadow, SyncTask, Task
 from taskstream.core.errors import ConfigError, DefinitionError
 from taskstream.core.limits import ConcurrencyLike, RateLike, concurrencies, rates
 from taskstream.core.retry import NO_RETRY, Retry
-from taskstream.schemas.derive import derive
+from taskstream.schemas.derive import TaskSchema, derive
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +48,7 @@ class TaskArguments(RemoteArguments, total=False):
     concurrency: ConcurrencyLike
     rate: RateLike
     on_dead: Task[..., Any] | None
+    shadow: Callable[..., Any] | None
 
 
 class DefineTask(Protocol):
@@ -78,11 +85,12 @@ class Registry:
         self._retry = retry
         self._outbox = outbox
         self._owners: dict[str, Task[..., Any]] = {}
+        self._in_shadow = False
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
         """The tasks whose code is here, by name, without aliases."""
-        return {task.name: task for task in self.all if not isinstance(task, RemoteTask)}
+        return {task.name: task for task in self.all if task.runs_here}
 
     @property
     def all(self) -> Iterable[Task[..., Any]]:
@@ -111,6 +119,7 @@ class Registry:
         concurrency: ConcurrencyLike = None,
         rate: RateLike = None,
         on_dead: Task[..., Any] | None = None,
+        shadow: Callable[..., Any] | None = None,
     ) -> Task[..., Any]:
         """Makes and keeps the task of a function. Raises DefinitionError."""
         name = name or function.__name__
@@ -143,7 +152,16 @@ class Registry:
             _check_on_dead(name, on_dead)
         kind = AsyncTask if runner == "async" else SyncTask
         schema = derive(function, task=name)
-        return self._keep(kind(self._outbox, function, definition, schema, on_dead=on_dead))
+        in_shadow = None if shadow is None else _shadow(shadow, schema, runner)
+        return self._keep(
+            kind(self._outbox, function, definition, schema, on_dead=on_dead, shadow=in_shadow)
+        )
+
+    def enter_shadow(self) -> None:
+        """Gives every task its function for shadows, and takes it away where there is none: for good."""
+        self._in_shadow = True
+        for task in self.all:
+            task.enter_shadow()
 
     def define_remote(
         self,
@@ -171,7 +189,29 @@ class Registry:
                 )
         for name in (task.name, *task.aliases):
             self._owners[name] = task
+        if self._in_shadow:
+            task.enter_shadow()
         return task
+
+
+def _shadow(function: Callable[..., Any], schema: TaskSchema, runs: Runner) -> Shadow:
+    """A task's function for shadows, checked. Raises DefinitionError."""
+    name = schema.task
+    if isinstance(function, Task):
+        raise DefinitionError(
+            f"task {name}: shadow={function.name} is a task itself; give a plain function"
+        )
+    theirs = derive(function, task=name)
+    for ours, other, what in (
+        (schema.arguments, theirs.arguments, "takes other arguments than the task"),
+        (schema.result, theirs.result, "returns another type than the task"),
+    ):
+        if ours != other:
+            raise DefinitionError(
+                f"task {name}: shadow={function.__qualname__} {what}: both need the same signature, "
+                "defaults and return hint included"
+            )
+    return Shadow(function, shadow_runner(function, task=name, runs=runs))
 
 
 def _check_on_dead(name: str, on_dead: Task[..., Any]) -> None:

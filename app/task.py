@@ -5,10 +5,11 @@ It stays callable as the plain function it was, for tests and for other code.
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 
-from taskstream.app.definition import Definition, key_reader
+from taskstream.app.definition import Definition, Runner, key_reader
 from taskstream.app.publishing import Target
 from taskstream.core.errors import BadArguments, ConfigError
 from taskstream.schemas.derive import TaskSchema
@@ -22,6 +23,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """What runs instead of a task's function in a shadow.
+
+    Args:
+        function: of the same signature.
+        runs: where an attempt of it runs.
+    """
+
+    function: Callable[..., Any]
+    runs: Runner
+
+
 class Task(Target[P, R]):
     """A task of an app; made by `@app.task` and `@app.remote`.
 
@@ -31,6 +45,8 @@ class Task(Target[P, R]):
         function: the function as it was written.
         schema: the schemas of its arguments and of its result.
         on_dead: the task that is published when one of this ends as `dead`.
+        shadow: what runs instead of its function in a shadow; None where nothing may.
+        runs_here: whether its function is here to be run.
     """
 
     def __init__(
@@ -41,6 +57,7 @@ class Task(Target[P, R]):
         schema: TaskSchema,
         *,
         on_dead: "Task[..., Any] | None" = None,
+        shadow: Shadow | None = None,
     ) -> None:
         update_wrapper(cast("Any", self), function)  # only those that can be called are callables
         super().__init__(outbox)
@@ -65,6 +82,21 @@ class Task(Target[P, R]):
         self.schema = schema
         self.arguments_schema = schema.arguments
         self.on_dead = on_dead
+        self.shadow = shadow
+        self.runs_here = True
+
+    def enter_shadow(self) -> None:
+        """Puts the function for shadows in place of the task's own, for good; safe to call again.
+
+        Where there is none, nothing is left to be run: whoever calls the task is refused.
+        """
+        if self.on_dead is not None and self.on_dead.shadow is None:
+            self.on_dead = None
+        if self.shadow is None:
+            self.function = _refusing(self.name)
+            self.runs_here = False
+        else:
+            self.function, self.runs = self.shadow.function, self.shadow.runs
 
     @cached_property
     def arguments(self) -> "ArgumentsCodec":
@@ -94,6 +126,16 @@ class Task(Target[P, R]):
         return f"<{type(self).__name__} {self.name}>"
 
 
+def _refusing(task: str) -> Callable[..., NoReturn]:
+    def refuse(*_args: Any, **_kwargs: Any) -> NoReturn:
+        raise ConfigError(
+            f"task {task} has no function for shadows, and this process runs nothing else: give it one "
+            "with @app.task(shadow=function)"
+        )
+
+    return refuse
+
+
 class SyncTask(Task[P, R]):
     """A task whose function is a plain `def`."""
 
@@ -114,6 +156,16 @@ class AsyncTask(Task[P, R]):
 
 class RemoteTask(Task[P, R]):
     """A task whose code lives elsewhere: made from a signature, or from its stored schema."""
+
+    def __init__(
+        self,
+        outbox: "Outbox",
+        function: Callable[..., Any],
+        definition: Definition,
+        schema: TaskSchema,
+    ) -> None:
+        super().__init__(outbox, function, definition, schema)
+        self.runs_here = False
 
     def __call__(self, *_args: P.args, **_kwargs: P.kwargs) -> NoReturn:
         """Refused: there is no code to run."""

@@ -142,6 +142,18 @@ class Tail:
         """Whether everything has been read that stood in the topic when this was made."""
         return all(self._position[number] >= end for number, end in self.ends.items())
 
+    def leave(self, partitions: Sequence[int]) -> None:
+        """Reads no further in these partitions; what was fetched of them already may still come.
+
+        Raises:
+            BrokerError: the client refused.
+        """
+        places = [TopicPartition(self.topic, number) for number in partitions]
+        try:
+            self._consumer.pause(places)
+        except (KafkaException, RuntimeError) as error:
+            raise broker_error(error, f"reading {self.topic}") from error
+
     def close(self) -> None:
         """Lets the connection go."""
         self._consumer.close()

@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Self
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
@@ -314,9 +319,48 @@ class Topics:
         )
         return starts
 
-    def commit(self, group: str, offsets: Mapping[Place, int]) -> None:
-        """Sets offsets of a group that has no members; its next owners look up what was started."""
-        self._commit(group, {place: (offset, "") for place, offset in offsets.items()})
+    def commit(
+        self, group: str, offsets: Mapping[Place, int], notes: Mapping[Place, str] | None = None
+    ) -> None:
+        """Sets offsets of a group that has no members; its next owners look up what was started.
+
+        Args:
+            group: the consumer group.
+            offsets: by partition.
+            notes: by partition, what is kept beside its offset, 4,096 bytes at most; for groups that
+                never have members.
+        """
+        told = notes or {}
+        self._commit(
+            group, {place: (offset, told.get(place, "")) for place, offset in offsets.items()}
+        )
+
+    def noted(self, group: str) -> dict[Place, tuple[int, str]]:
+        """Every committed offset of a group, whatever the topic, and the note beside it.
+
+        Not known to the embedded broker.
+        """
+        if self._settings.embedded:
+            raise BrokerError("the embedded broker can't list what a group has committed")
+        doing = f"looking up offsets of group {group}"
+        asked = [ConsumerGroupTopicPartitions(group)]
+        outcome = self._admin.list_consumer_group_offsets(asked, request_timeout=_TIMEOUT)[group]
+        found = {}
+        for partition in self._wait(outcome, doing).topic_partitions:
+            if partition.error is not None:
+                raise broker_error(partition.error, doing)
+            if partition.offset >= 0:
+                place = Place(partition.topic, partition.partition)
+                found[place] = (partition.offset, partition.metadata or "")
+        return found
+
+    def groups(self, prefix: str) -> list[str]:
+        """The groups whose names begin so, in order of the alphabet. Not known to the embedded broker."""
+        if self._settings.embedded:
+            raise BrokerError("the embedded broker can't list groups")
+        outcome = self._admin.list_consumer_groups(request_timeout=_TIMEOUT)
+        listed = self._wait(outcome, "listing groups").valid
+        return sorted(one.group_id for one in listed if one.group_id.startswith(prefix))
 
     def _commit(self, group: str, offsets: Mapping[Place, tuple[int, str]]) -> None:
         doing = f"setting offsets of group {group}"
@@ -373,7 +417,11 @@ class Topics:
         """Opened at its first use: most look-ups do without."""
         if self._admin_client is None:
             options = admin_options(self._settings, self._servers, client_id=self._client_id)
-            self._admin_client = AdminClient(options)
+            client = AdminClient(options)
+            # What is asked of a client that has not found its brokers yet waits until it looks for them
+            # again: 3 s, in half of all cases (measured). So first it finds them.
+            self._ask("listing topics", lambda: client.list_topics(timeout=_TIMEOUT))
+            self._admin_client = client
         return self._admin_client
 
     def _connect(self, group: str) -> Consumer:

@@ -20,7 +20,8 @@ Header = tuple[str, bytes | None]
 _LATEST = 1e11
 """Seconds since 1970 that no time of ours reaches: beyond it a header holds something else."""
 
-TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+BAGGAGE = "baggage"
+TRACE_HEADERS = ("traceparent", "tracestate", BAGGAGE)
 """W3C Trace Context and Baggage: replaced on every hop, never appended."""
 
 LOOKUP_HEADER = "ts-lookup"
@@ -87,7 +88,7 @@ class Envelope(NamedTuple):
         reply_to: the partition that wants its final state.
         parent: id of the task that published it.
         root: id of the first task of that chain.
-        replay_of: id of the task that this one repeats under a new id.
+        replay_of: id of the task that a replay repeats with this one; its own where it is a further run.
         entered: when the first record of this run was appended, by the broker's clock; the first hop says
             so, and it counts on later hops alone (see `standing`).
         deferred: whether it waits only because an order holds it back, so that it goes home as soon as

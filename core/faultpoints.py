@@ -54,6 +54,26 @@ BEFORE_MOVER_COMMIT: Final = "scheduler.before-commit"
 AFTER_MOVER_COMMIT: Final = "scheduler.after-commit"
 """Kafka has acknowledged a commit of delay topics."""
 
+AFTER_REPLAY_ROWS: Final = "replay.after-rows"
+"""The runs of some replayed tasks are announced in the store; their records are not sent."""
+
+AFTER_REPLAY_SEND: Final = "replay.after-send"
+"""One of them was given to the client; Kafka may have it or not."""
+
+BEFORE_REPLAY_COMMIT: Final = "replay.before-commit"
+"""Kafka has acknowledged all that was sent; no offset tells of it."""
+
+AFTER_REPLAY_COMMIT: Final = "replay.after-commit"
+"""The offsets of a replay are committed; the audit log knows nothing."""
+
+REPLAY_POINTS: Final = (
+    AFTER_REPLAY_ROWS,
+    AFTER_REPLAY_SEND,
+    BEFORE_REPLAY_COMMIT,
+    AFTER_REPLAY_COMMIT,
+)
+"""Those of a replay, in their order."""
+
 POINTS: Final = (
     BEFORE_RUN,
     AFTER_RUN,

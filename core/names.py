@@ -11,9 +11,9 @@ from taskstream.core.tiers import TIERS, span_name
 
 _PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")
 
-# Second parts of our own topics: a queue of such a name would share their topics.
+# Second parts of our own topics and groups: a queue of such a name would share them.
 RESERVED_QUEUES = frozenset(
-    {"control", "dead", "delay", "events", "replies", "schedules", "schemas", "workers"}
+    {"control", "dead", "delay", "events", "replay", "replies", "schedules", "schemas", "workers"}
 )
 
 
@@ -66,6 +66,10 @@ class Names:
     def scheduler_group(self) -> str:
         """The consumer group of the delay topics."""
         return f"{self.app}.scheduler"
+
+    def replay_group(self, name: str) -> str:
+        """The consumer group, without members, whose offsets tell how far a replay is."""
+        return f"{self.app}.replay.{name}"
 
     @property
     def dead(self) -> str:

@@ -34,7 +34,7 @@ class Attribute:
 
 MESSAGING_SYSTEM = Attribute("messaging.system", "always `kafka`")
 OPERATION_NAME = Attribute(
-    "messaging.operation.name", "what was done, in our words: send, redrive, process"
+    "messaging.operation.name", "what was done, in our words: send, redrive, replay, process"
 )
 OPERATION_TYPE = Attribute(
     "messaging.operation.type", "what was done, in the conventions' words: send, process"
@@ -122,7 +122,15 @@ REDRIVE = Span(
     PUBLISH.attributes,
 )
 
-SPANS = (PUBLISH, PROCESS, STORE, REDRIVE)
+REPLAY = Span(
+    "replay {topic}",
+    "PRODUCER",
+    "a task's record that is published again, until Kafka's acknowledgement; begins a trace, linked to the "
+    "old one",
+    PUBLISH.attributes,
+)
+
+SPANS = (PUBLISH, PROCESS, STORE, REDRIVE, REPLAY)
 """All spans, in the order of a task's life."""
 
 ERROR_EVENT = "exception"

@@ -19,11 +19,19 @@ from types import TracebackType
 from opentelemetry import trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, attach, detach, get_current
-from opentelemetry.trace import ProxyTracerProvider, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import (
+    Link,
+    ProxyTracerProvider,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from taskstream._version import __version__
-from taskstream.core.envelope import TRACE_HEADERS, Header
+from taskstream.core.envelope import BAGGAGE, TRACE_HEADERS, Header
 from taskstream.core.errors import MissingExtra
 from taskstream.observability.table import (
     ATTEMPT,
@@ -207,6 +215,7 @@ def publish_span(
     task_id: str,
     key: str | None,
     parent: Sequence[Header] | None = None,
+    link: Sequence[Header] | None = None,
     name: str = "send",
 ) -> PublishSpan:
     """Starts the span of a record that is about to be produced.
@@ -218,9 +227,13 @@ def publish_span(
         key: its ordering key.
         parent: None for the context that is current here; else headers with the context that asked
             for a hand-off, as `ProcessSpan.headers` gives them.
+        link: headers with the context of an earlier trace of the same task, where this record begins a
+            new one, as a replay does: then the span has this link and no parent, and the baggage goes on.
         name: what the operation is called, the first word of the span's name.
     """
     tracer = current_tracer()
+    if link is not None:
+        parent = [header for header in link if header[0] == BAGGAGE]
     if tracer is None:
         headers = _inject(get_current()) if parent is None else _trace_headers(parent)
         return PublishSpan(None, headers) if headers else _UNTRACED_PUBLISH
@@ -235,7 +248,8 @@ def publish_span(
     }
     if key is not None:
         attributes[MESSAGE_KEY.name] = key
-    span = tracer.start_span(f"{name} {topic}", context, SpanKind.PRODUCER, attributes)
+    links = () if link is None else _links(link)
+    span = tracer.start_span(f"{name} {topic}", context, SpanKind.PRODUCER, attributes, links)
     return PublishSpan(span, _inject(trace.set_span_in_context(span, context)))
 
 
@@ -408,6 +422,12 @@ def _inject(context: Context) -> tuple[Header, ...]:
     _TRACE.inject(carrier, context)
     _BAGGAGE.inject(carrier, context)
     return tuple((name, value.encode()) for name, value in carrier.items())
+
+
+def _links(headers: Sequence[Header]) -> tuple[Link, ...]:
+    """A link to the context in the headers; none where they hold none."""
+    context = trace.get_current_span(_extract(headers)).get_span_context()
+    return (Link(context),) if context.is_valid else ()
 
 
 def _trace_headers(headers: Sequence[Header]) -> tuple[Header, ...]:

@@ -20,6 +20,7 @@ GROUPS = {
     "result": ("result",),
     "cancel": ("cancel",),
     "events": ("events", "rebuild"),
+    "replay": ("replay",),
     "queues": ("queues",),
     "dead": ("dead",),
     "delays": ("delays",),

@@ -30,10 +30,21 @@ AppPath = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")
 ]
+ShadowOf = Annotated[
+    str,
+    typer.Option(
+        "--shadow",
+        metavar="NAME",
+        help="The app's shadow of that name, as `APP@NAME` is: see docs/replay.md.",
+        show_default=False,
+    ),
+]
 Reason = Annotated[
     str, typer.Option(help="Why, for whoever reads the order later.", show_default=False)
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Don't ask; without a terminal it must be said.")
+]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 
 
@@ -42,6 +53,13 @@ def open_app(path: str) -> "App":
     from taskstream.app.loader import load
 
     return load(path)
+
+
+def shadow_path(path: str, shadow: str) -> str:
+    """What stands for the shadow of an app wherever an app can be named; the app itself without one."""
+    from taskstream.core.shadow import MARK
+
+    return f"{path}{MARK}{shadow}" if shadow else path
 
 
 def with_app(words: Sequence[str], *, least: int, most: int, usage: str) -> tuple[str, list[str]]:

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from taskstream.admin.cli.arguments import AppPath, AsJson, open_app, print_json
+from taskstream.admin.cli.arguments import (
+    AppPath,
+    AsJson,
+    ShadowOf,
+    open_app,
+    print_json,
+    shadow_path,
+)
 
 
 def register(cli: typer.Typer) -> None:
@@ -20,6 +27,7 @@ def init(
         str | None,
         typer.Option(help="Also commit starting offsets for the workers of `--group NAME`."),
     ] = None,
+    shadow: ShadowOf = "",
     as_json: AsJson = False,
 ) -> None:
     """Create topics, starting offsets, schemas and tables.
@@ -29,7 +37,7 @@ def init(
     """
     from taskstream.admin import provision
 
-    report = provision.init(open_app(app), group=group)
+    report = provision.init(open_app(shadow_path(app, shadow)), group=group)
     if as_json:
         print_json(report.as_json())
     else:

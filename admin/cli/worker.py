@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from taskstream.admin.cli.arguments import AppPath, LogLevel
+from taskstream.admin.cli.arguments import AppPath, LogLevel, ShadowOf, shadow_path
 from taskstream.core.errors import ConfigError
 
 
@@ -75,6 +75,7 @@ def worker(
     health_port: Annotated[
         int | None, typer.Option(help="Serve /live, /ready and /metrics on this port.")
     ] = None,
+    shadow: ShadowOf = "",
     log_level: LogLevel = "info",
 ) -> None:
     """Run tasks until SIGTERM or Ctrl-C.
@@ -87,6 +88,7 @@ def worker(
     from taskstream.consumer.worker import DEFAULT_CHILDREN, WorkerOptions, run
     from taskstream.observability import logs
 
+    app = shadow_path(app, shadow)
     if children is not None and autoscale is not None:
         raise ConfigError(
             f"--children {children} and --autoscale {autoscale}: give a number or a range, not both"

@@ -140,6 +140,18 @@ def build(name: str, **settings: Any) -> App:
             raise RetryAfter(0.3)
         return current().attempt
 
+    def charges_apart(order_id: str, cents: int) -> int:
+        """What runs in a shadow: it differs at 50 cents, and fails at 13."""
+        note(shadow=True)
+        if cents == 13:
+            raise ValueError(f"{order_id}: no {cents} here")
+        return cents + (cents == 50)
+
+    @app.task(retry=None, shadow=charges_apart)
+    async def charges(order_id: str, cents: int) -> int:
+        note()
+        return cents
+
     @app.task(retry=QUICKLY)
     async def tells_itself() -> str:
         me = current()

@@ -181,3 +181,29 @@ async def timed_async(context: Context) -> AsyncIterator[None]:
 
 assert_type(current(), Context)
 assert_type(current().cancelled, bool)
+
+
+# Replays and shadows
+
+
+def charge_apart(order_id: str, cents: int = 100) -> Receipt:
+    """What runs in a shadow."""
+    return Receipt(cents)
+
+
+@app.task(name="charge_too", shadow=charge_apart)
+async def charge_with_a_shadow(order_id: str, cents: int = 100) -> Receipt:
+    """Keeps the type of its own function."""
+    return Receipt(cents)
+
+
+assert_type(charge_with_a_shadow.publish("o-17").result(), Receipt)
+assert_type(app.replay(since="2h ago", tasks=["charge"], rate=5, dry_run=True).count, int)
+assert_type(app.replay(since=datetime.now(UTC), offsets={0: (1, None)}).count, int)
+app.replay(since=0, task="charge")  # type: ignore[call-arg]
+app.replay(since=0, progress=lambda how_far: print(how_far.read, how_far.total))  # noqa: T201
+
+
+async def replays() -> None:
+    """The twin."""
+    assert_type((await app.replay_async(since=0, ids="same")).count, int)

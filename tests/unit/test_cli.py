@@ -17,6 +17,7 @@ from taskstream.core.errors import BrokerError, ConfigError, TaskstreamError
 
 COMMANDS = (
     "demo", "up", "down", "status", "init", "worker", "scheduler", "publish", "result", "cancel",
+    "replay", "replay run", "replay list", "replay compare",
     "queues list", "queues pause", "queues resume", "queues drain", "queues purge",
     "dead list", "dead show", "dead redrive", "dead purge",
     "delays list", "workers list", "workers scale", "doctor", "version",
@@ -147,6 +148,15 @@ def test_without_an_app_it_says_what_to_type(
         (["init", "main:nothing"], 2, "found main:app"),
         (["init"], 2, "Missing argument 'APP'"),
         (["publish", "main:app", "add", '{"a": 1}'], 2, "no Kafka is configured"),
+        (["replay", "main:app"], 2, "from when on"),
+        (["replay", "main:app", "--from", "1h ago"], 2, "no Kafka is configured"),
+        (["replay", "main:app", "--offsets", "5"], 2, "write P:FROM-TO"),
+        (
+            ["replay", "main:app", "--resume", "x", "--from", "0"],
+            2,
+            "goes on with the plan as it was",
+        ),
+        (["worker", "main:app", "--shadow", "A.B", "--no-scheduler"], 2, "shadow name"),
         (["cancel", "main:app"], 2, "usage: taskstream cancel APP ID"),
         (["dead", "list", "main:app", "--by", "size"], 2, "count by reason, task or topic"),
         (["dead", "list", "main:app", "--since", "yesterday"], 2, "'yesterday' is no time"),

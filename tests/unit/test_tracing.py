@@ -497,6 +497,9 @@ def test_spans_say_only_what_the_table_lists(spans: Spans) -> None:
     process(INCOMING).finish("dead", ValueError("x"))
     store_span(INCOMING, keyspace="ts", table="results").finish(20)
     publish(key="k", parent=INCOMING, name="redrive").acknowledged(3, 43)
+    publish_span(
+        "shop.tasks.high", task="charge", task_id="o-18", key="k", link=INCOMING, name="replay"
+    ).acknowledged(3, 44)
 
     for told, span in zip(table.SPANS, spans.all(), strict=True):
         assert span.name.split()[0] == told.name.split()[0]
@@ -514,3 +517,32 @@ def test_a_record_tells_its_trace_where_somebody_recorded_one() -> None:
     assert trace_id_of([unsampled]) is None
     assert trace_id_of([("traceparent", b"no trace")]) is None
     assert trace_id_of([]) is None
+
+
+def test_a_record_that_begins_a_new_trace_is_linked_to_the_old_one(spans: Spans) -> None:
+    """No parent, one link; the baggage goes on, the old trace's state does not."""
+    span = publish_span(
+        "shop.tasks.high", task="charge", task_id="o-18", key=None, link=INCOMING, name="replay"
+    )
+    span.acknowledged(3, 42)
+    sent = spans.one("replay shop.tasks.high")
+    assert sent.parent is None
+    assert [trace.format_trace_id(link.context.trace_id) for link in sent.links] == [TRACE_ID]
+    headers = dict(span.headers)
+    assert TRACE_ID.encode() not in (headers["traceparent"] or b"")
+    assert headers["baggage"] == b"tenant=acme"
+    assert "tracestate" not in headers
+
+
+def test_without_an_old_trace_there_is_no_link(spans: Spans) -> None:
+    """A record that came without one begins a trace like any other."""
+    publish_span(
+        "shop.tasks.high", task="charge", task_id="o-18", key=None, link=(), name="replay"
+    ).acknowledged(3, 42)
+    assert spans.one("replay shop.tasks.high").links == ()
+
+
+def test_without_an_sdk_no_old_trace_becomes_the_parent(untraced: None) -> None:
+    """Nothing but the baggage passes on, for the attempts to come are not part of that trace."""
+    span = publish_span("t", task="charge", task_id="o-18", key=None, link=INCOMING, name="replay")
+    assert dict(span.headers) == {"baggage": b"tenant=acme"}
