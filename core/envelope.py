@@ -139,8 +139,8 @@ class Envelope(NamedTuple):
     def next_run(self, *, home: Place, now: float) -> "Envelope":
         """The envelope that begins the task anew, with all its attempts, after this run has died.
 
-        What is over is left out: the due time, the reason of the death, the trace context, and an
-        `expires` that has passed by `now`.
+        What is over is left out: the due time, when the run entered, the reason of the death, the trace
+        context, and an `expires` that has passed by `now`.
         """
         expired = self.expires is not None and self.expires <= now
         return self._replace(
@@ -152,6 +152,8 @@ class Envelope(NamedTuple):
             expires=None if expired else self.expires,
             grace=None,
             lookup=True,
+            entered=None,
+            deferred=False,
             death=None,
             trace=(),
         )
