@@ -15,6 +15,7 @@ from tests.support.stage import Stage
 
 from taskstream import Handle, State, TaskCancelled
 from taskstream.admin import audit, queues
+from taskstream.admin.redrive import redrive
 from taskstream.admin.workers import workers
 
 
@@ -273,3 +274,18 @@ def test_an_order_is_in_force_within_a_second(stage: Stage) -> None:
     sys.stderr.write(
         f"last start after the order was given: {[f'{seconds:.3f}' for seconds in late]} s\n"
     )
+
+
+def test_a_redrive_is_no_matter_of_an_older_purge(stage: Stage) -> None:
+    """Its retries had entered before the purge; the new run, and the retries of that, have not."""
+    stage.worker()
+    handle = stage.task("never_works").publish(1)
+    stage.wait_for([handle], {State.DEAD: 1})
+    queues.purge(stage.app, "queue:tasks")
+    redrive(stage.app, reason="once more")
+    eventually(lambda: len(stage.journal) == 6, timeout=30)
+    stage.wait_for([handle], {State.DEAD: 1})
+    assert [(row.run, row.attempt) for row in stage.rows(handle) if row.attempt] == [
+        *((0, attempt) for attempt in (1, 2, 3)),
+        *((1, attempt) for attempt in (1, 2, 3)),
+    ]
