@@ -268,7 +268,11 @@ def test_the_row_says_that_the_time_is_up() -> None:
 
 def test_a_retry_that_comes_up_too_late_dies_of_the_last_error() -> None:
     """That error is in the row of the attempt before; nothing is run."""
-    told: dict[str, Any] = {"error_type": "OSError", "error": "no route", "traceback": "Traceback ..."}
+    told: dict[str, Any] = {
+        "error_type": "OSError",
+        "error": "no route",
+        "traceback": "Traceback ...",
+    }
     rows = [found(1, State.RETRYING, due=1.0, **told)]
     late = recalled(attempt_(2), rows)
     late.task = charge
