@@ -30,7 +30,7 @@ from taskstream.core.queue_orders import QueueOrders
 from taskstream.core.tiers import SHORTEST_HOP, TIERS, leaves_tier_at, tier_for
 
 HEAP_RECORDS = 100_000
-"""How many records may wait in the heap; each takes about 1 KB beside what the task's arguments take."""
+"""How many records may wait in the heap; each takes some 1.5 KB beside what the task's arguments take."""
 
 HEAP_BYTES = 64 * 1024 * 1024
 """How many bytes these records may have, but for those of one more read."""

@@ -62,6 +62,9 @@ COMMIT_EVERY = 0.25
 POLL = 0.1
 """The longest wait for the first record, in seconds: what an acknowledgement waits for at most."""
 
+HOP_LINGER_MS = 20
+"""Milliseconds for which a hop waits for others to go with it; it has half a second left at least."""
+
 TICK = 0.002
 """The shortest wait, in seconds: what comes due within it moves together, instead of each in a turn of its own."""
 
@@ -155,6 +158,8 @@ class Scheduler:
             settings, self._names, self._heard.append, client_id=name, records=Records()
         )
         self._sender = Sender(settings, client_id=name, room_bytes=HEADER_ROOM_BYTES)
+        patient = replace(settings, kafka={"linger.ms": HOP_LINGER_MS, **settings.kafka})
+        self._hopper = Sender(patient, client_id=f"{name}-hops", room_bytes=HEADER_ROOM_BYTES)
         self._consumer = GroupConsumer(
             settings,
             group=self._names.scheduler_group,
@@ -298,7 +303,8 @@ class Scheduler:
 
         fault_point(BEFORE_MOVE)
         try:
-            self._sender.send(
+            sender = self._sender if move.home or waiting.refused else self._hopper
+            sender.send(
                 move.topic,
                 record.value,
                 key=record.key,
@@ -387,7 +393,7 @@ class Scheduler:
             self._consumer.commit(offsets)
 
     def _close(self) -> None:
-        self._sender.flush(5.0)
+        self._flush()
         self._settle()
         offsets = {place: partition.last_commit for place, partition in self._partitions.items()}
         try:
@@ -396,7 +402,13 @@ class Scheduler:
             _log.warning("the last commit failed; some records are moved again", error=str(error))
         self._consumer.close(5.0)
         self._orders.close(5.0)
-        self._sender.close(5.0)
+        for sender in (self._hopper, self._sender):
+            sender.close(5.0)
+
+    def _flush(self) -> None:
+        """Waits for what is under way; the hops first, for they wait for company."""
+        for sender in (self._hopper, self._sender):
+            sender.flush(5.0)
 
     # What the consumer tells, inside `take`.
 
@@ -413,7 +425,7 @@ class Scheduler:
 
     def revoked(self, places: Sequence[Place]) -> None:
         """Commits what was moved, and forgets the rest."""
-        self._sender.flush(5.0)
+        self._flush()
         self._settle()
         ours = self._partitions
         offsets = {place: ours[place].last_commit for place in places if place in ours}
