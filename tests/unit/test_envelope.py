@@ -183,13 +183,13 @@ def test_a_new_run_begins_anew_and_stays_the_same_task(
     assert (after.run, after.attempt, after.uncounted) == (envelope.run + 1, 1, 0)
     assert (after.due, after.grace, after.death, after.trace) == (None, None, None, ())
     assert (after.lookup, after.home) == (True, home)
-    assert (after.entered, after.deferred) == (None, False)
+    assert (after.since, after.entered, after.deferred) == (None, None, False)
     assert after.expires == (
         envelope.expires if envelope.expires is not None and envelope.expires > now else None
     )
     changed = {
         "run", "attempt", "uncounted", "due", "grace", "death", "trace", "lookup", "home", "expires",
-        "entered", "deferred",
+        "since", "entered", "deferred",
     }  # fmt: skip
     for name in Envelope._fields:
         if name not in changed:
