@@ -6,10 +6,11 @@ Broken on purpose once, and seen to fail: `repeated` without `home=None`; `new_i
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.policies import policies
 
 from taskstream.core.envelope import Death, Envelope, Place, read, write
 from taskstream.core.errors import ConfigError
-from taskstream.core.ids import derived_id, is_uuid7, new_id, time_of
+from taskstream.core.ids import derived_id, is_uuid7, time_of
 from taskstream.core.replay import (
     Ids,
     Plan,
@@ -45,7 +46,7 @@ plans = st.builds(
 envelopes = st.builds(
     Envelope,
     task=names,
-    id=st.builds(new_id) | names,
+    id=st.builds(derived_id, moments, names) | names,
     run=st.integers(0, 5),
     attempt=st.just(1),
     priority=st.none() | names,
@@ -59,6 +60,10 @@ envelopes = st.builds(
     reply_to=st.none() | st.just(Place("shop.replies", 1)),
     parent=st.none() | names,
     root=st.none() | names,
+    since=st.none() | moments,
+    entered=st.none() | moments,
+    deferred=st.booleans(),
+    retry=st.none() | policies,
     death=st.none() | st.just(Death("ValueError", "no", "shop.tasks.low/3/7", 1.0)),
     trace=st.sampled_from([(), (("traceparent", b"00-1-2-01"),)]),
     others=st.sampled_from([(), (("tenant", b"eu"),)]),
@@ -179,11 +184,13 @@ def test_a_repeated_task_starts_anew_and_says_of_what(envelope: Envelope, keeps_
         again.group,
         again.due,
         again.grace,
+        again.since,
+        again.entered,
         again.reply_to,
         again.death,
         again.trace,
     )
-    assert gone == (None, None, None, None, None, None, ())
+    assert gone == (None, None, None, None, None, None, None, None, ())
     assert read(write(again)).replay_of == envelope.id
 
 
