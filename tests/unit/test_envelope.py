@@ -181,7 +181,8 @@ def test_a_new_run_begins_anew_and_stays_the_same_task(
     """
     after = envelope.next_run(home=home, now=now)
     assert (after.run, after.attempt, after.uncounted) == (envelope.run + 1, 1, 0)
-    assert (after.due, after.grace, after.death, after.trace) == (None, None, None, ())
+    assert (after.due, after.grace, after.since) == (None, None, None)
+    assert (after.death, after.trace) == (None, ())
     assert (after.lookup, after.home) == (True, home)
     assert (after.entered, after.deferred) == (None, False)
     assert after.expires == (
@@ -189,7 +190,7 @@ def test_a_new_run_begins_anew_and_stays_the_same_task(
     )
     changed = {
         "run", "attempt", "uncounted", "due", "grace", "death", "trace", "lookup", "home", "expires",
-        "entered", "deferred",
+        "entered", "deferred", "since",
     }  # fmt: skip
     for name in Envelope._fields:
         if name not in changed:
