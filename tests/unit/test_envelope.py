@@ -181,9 +181,10 @@ def test_a_new_run_begins_anew_and_stays_the_same_task(
     """
     after = envelope.next_run(home=home, now=now)
     assert (after.run, after.attempt, after.uncounted) == (envelope.run + 1, 1, 0)
-    assert (after.due, after.grace, after.death, after.trace) == (None, None, None, ())
+    assert (after.due, after.grace, after.since) == (None, None, None)
+    assert (after.death, after.trace) == (None, ())
     assert (after.lookup, after.home) == (True, home)
-    assert (after.since, after.entered, after.deferred) == (None, None, False)
+    assert (after.entered, after.deferred) == (None, False)
     assert after.expires == (
         envelope.expires if envelope.expires is not None and envelope.expires > now else None
     )
