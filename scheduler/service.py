@@ -1,5 +1,7 @@
 """The mover: takes records from the delay topics and brings them home when they are due.
 
+Beside it, in a thread of its own, `firing` fires the schedules of the partitions that are ours.
+
 A record's offset is finished only when Kafka has acknowledged its next stop. A crash in between
 moves it twice; both copies have the same identity and come to the same partition of the same topic,
 where the worker's look-up drops the second. Never early: the due time is checked here, and again by
@@ -30,6 +32,7 @@ from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import logs
 from taskstream.scheduler.due import Heap, Load, Move, Waiting, full, next_move, shares, take_limit
+from taskstream.scheduler.firing import Firing
 from taskstream.schemas.control import ControlTopic, Heard
 from taskstream.schemas.records import Records
 
@@ -124,6 +127,7 @@ class Scheduler:
             settings, self._names, self._heard.append, client_id=name, records=Records()
         )
         self._sender = Sender(settings, client_id=name, room_bytes=HEADER_ROOM_BYTES)
+        self._firing = Firing(self._names, settings, client_id=name, clock=clock)
         self._consumer = GroupConsumer(
             settings,
             group=self._names.scheduler_group,
@@ -141,6 +145,7 @@ class Scheduler:
             BrokerError: Kafka refuses to go on.
         """
         self._orders.start()
+        self._firing.start()
         try:
             while not self._stopping.is_set() and self._fatal is None:
                 self._turn()
@@ -309,6 +314,7 @@ class Scheduler:
             self._consumer.commit(offsets)
 
     def _close(self) -> None:
+        self._firing.close(5.0)
         self._sender.flush(5.0)
         self._settle()
         offsets = {place: partition.last_commit for place, partition in self._partitions.items()}
@@ -332,9 +338,11 @@ class Scheduler:
             )
             self._uncommitted.add(one.place)
         self._share()
+        self._firing.assigned(partitions)
 
     def revoked(self, places: Sequence[Place]) -> None:
         """Commits what was moved, and forgets the rest."""
+        self._firing.given_up(places)
         self._sender.flush(5.0)
         self._settle()
         ours = self._partitions
@@ -347,6 +355,7 @@ class Scheduler:
 
     def lost(self, places: Sequence[Place]) -> None:
         """Forgets partitions that have gone."""
+        self._firing.given_up(places)
         for place in places:
             self._partitions.pop(place, None)
             self._uncommitted.discard(place)

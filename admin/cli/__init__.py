@@ -23,6 +23,7 @@ GROUPS = {
     "queues": ("queues",),
     "dead": ("dead",),
     "workers": ("workers",),
+    "schedules": ("schedules",),
     "doctor": ("doctor",),
     "version": ("version",),
 }
