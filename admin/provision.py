@@ -54,7 +54,7 @@ class InitReport:
     schemas: tuple[str, ...]
     store: str
     drift: tuple[str, ...]
-    schedules: Declared = Declared()
+    schedules: Declared
 
     def as_json(self) -> dict[str, Any]:
         """The report as `init --json` shows it."""

@@ -18,7 +18,7 @@ from taskstream.broker.tail import read_to_end
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.cron import Cron, Every, check
 from taskstream.core.envelope import Envelope
-from taskstream.core.errors import BrokerError, ConfigError, MissingExtra, TaskstreamError
+from taskstream.core.errors import ConfigError, MissingExtra, TaskstreamError
 from taskstream.core.ids import new_id
 from taskstream.core.schedule import (
     CatchUp,
@@ -484,7 +484,9 @@ def _arguments(payloads: Payloads, schedule: Schedule) -> Mapping[str, Any] | No
     try:
         return payloads.decode(schedule.value)
     except TaskstreamError:
-        return None  # its schema is gone, or the store of schemas is away: the rest is worth showing
+        return (
+            None  # its schema is gone, or the store of schemas is away: the rest is worth showing
+        )
 
 
 def _shown(

@@ -153,9 +153,7 @@ class App:
             return self._registry.define_remote(function, **how)
         return lambda function: self._registry.define_remote(function, **how)
 
-    def schedule(
-        self, when: str | Every, /, **how: Unpack[ScheduleArguments]
-    ) -> Callable[[T], T]:
+    def schedule(self, when: str | Every, /, **how: Unpack[ScheduleArguments]) -> Callable[[T], T]:
         """Publishes a task again and again; stands above `@app.task`, or is called with a task.
 
             @app.schedule("*/5 * * * *", tz="Europe/Berlin", kwargs={"shop": "north"})

@@ -4,6 +4,7 @@ Nothing is written here: `taskstream init`, and each scheduler when it starts, b
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar
 
@@ -66,9 +67,10 @@ class Timetable:
         """What `@app.schedule(...)` returns: takes the task, keeps its schedule, gives it back."""
 
         def keep(task: T) -> T:
-            if not isinstance(task, Task):
+            given: object = task  # whatever a type checker would say to it
+            if not isinstance(given, Task):
                 raise DefinitionError(
-                    f"app.schedule({when!r}): {getattr(task, '__name__', task)!r} is no task: put "
+                    f"app.schedule({when!r}): {getattr(given, '__name__', given)!r} is no task: put "
                     "@app.schedule above @app.task"
                 )
             self.add(task, when, **how)
@@ -133,10 +135,8 @@ def read_when(when: str | Every, tz: str) -> When:
         ConfigError: a line can't be read or never comes, or its zone is not known.
     """
     times = when if isinstance(when, Every) else Cron(" ".join(str(when).split()), tz)
-    try:
+    with suppress(MissingExtra):
         check(times)
-    except MissingExtra:
-        pass
     return times
 
 

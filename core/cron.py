@@ -152,7 +152,7 @@ def _moments(when: Cron, start: datetime) -> Iterator[datetime]:
         return CronSim(line, start)
     except (CronSimError, AssertionError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"cron line {_told(when)}: {error or 'not a line that can be read'}; it has five fields: "
+            f"cron line {_told(when)}: {str(error) or 'not a line that can be read'}; it has five fields: "
             "minute, hour, day of month, month, day of week"
         ) from error
 

@@ -95,7 +95,9 @@ class Schedule:
                     f"{', '.join(get_args(policies))}"
                 )
         if self.expires is not None and not self.expires > 0:
-            raise ConfigError(f"schedule {self.name}: expires={self.expires} must be above 0 seconds")
+            raise ConfigError(
+                f"schedule {self.name}: expires={self.expires} must be above 0 seconds"
+            )
 
     @property
     def origin(self) -> str:
@@ -227,7 +229,9 @@ def release(schedule: Schedule, firings: Firings) -> tuple[tuple[float, ...], Fi
     if schedule.overlap == "allow":
         return pending, replace(firings, pending=())
     if schedule.overlap == "queue":
-        return ((), firings) if firings.busy else (pending[:1], replace(firings, pending=pending[1:]))
+        return (
+            ((), firings) if firings.busy else (pending[:1], replace(firings, pending=pending[1:]))
+        )
     # Those that have come due together would overlap with the first of them.
     chosen = () if firings.busy else pending[:1]
     left = _skip(replace(firings, pending=()), pending[len(chosen) :], "the last one had not ended")
@@ -309,10 +313,7 @@ def vanished(
     return [
         one
         for one in known
-        if one.package
-        and one.package in packages
-        and one.name not in wanted
-        and not one.removed
+        if one.package and one.package in packages and one.name not in wanted and not one.removed
     ]
 
 

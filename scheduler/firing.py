@@ -253,7 +253,9 @@ class Firing:
             try:
                 rest = self._turn()
             except Exception as error:  # noqa: BLE001 - a bug must not end all schedules in silence
-                _log.error("schedules could not be looked at", error=f"{type(error).__name__}: {error}")
+                _log.error(
+                    "schedules could not be looked at", error=f"{type(error).__name__}: {error}"
+                )
                 rest = AGAIN_AFTER
             self._wake.wait(rest)
 
@@ -276,7 +278,9 @@ class Firing:
         with self._lock:
             if not self._caught_up or not self._partitions:
                 return LONGEST_REST
-            ours = [self._looks.get(name, 0.0) for name in self._book.schedules if self._is_ours(name)]
+            ours = [
+                self._looks.get(name, 0.0) for name in self._book.schedules if self._is_ours(name)
+            ]
         return max(0.0, min(LONGEST_REST, min(ours, default=_NEVER) - self._clock.now()))
 
     def _due(self, now: float) -> list[_Work]:
@@ -313,7 +317,9 @@ class Firing:
         try:
             work.firings = admit(work.schedule, work.known, now, self._rules)
         except (ConfigError, MissingExtra) as error:
-            self._tell(work.schedule.name, "a schedule's times can't be read; it does not fire", error)
+            self._tell(
+                work.schedule.name, "a schedule's times can't be read; it does not fire", error
+            )
             work.give_up(now + UNREADABLE_FOR)
 
     def _learn_ends(self, works: Sequence[_Work], now: float) -> None:
@@ -334,7 +340,9 @@ class Firing:
         except (StoreError, MissingExtra, ConfigError) as error:
             for work in asked.values():
                 self._tell(
-                    work.schedule.name, "whether its last firing has ended can't be read; it waits", error
+                    work.schedule.name,
+                    "whether its last firing has ended can't be read; it waits",
+                    error,
                 )
             return
         for found_id, work in asked.items():

@@ -122,9 +122,7 @@ class Heard:
     outdated: dict[str, Firings] = field(default_factory=dict)
 
 
-def record_of(
-    records: Records, one: Schedule | Firings
-) -> tuple[bytes, bytes]:
+def record_of(records: Records, one: Schedule | Firings) -> tuple[bytes, bytes]:
     """Key and value of its record."""
     if isinstance(one, Schedule):
         return schedule_key(one.name), encode_schedule(records, one)

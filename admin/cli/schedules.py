@@ -111,7 +111,9 @@ def add(
     from taskstream.admin import schedules
     from taskstream.core.cron import Every
 
-    usage = "taskstream schedules add APP TASK CRON|--every SECONDS [JSON] [--name NAME] [--tz ZONE]"
+    usage = (
+        "taskstream schedules add APP TASK CRON|--every SECONDS [JSON] [--name NAME] [--tz ZONE]"
+    )
     least = 1 if every is not None else 2
     words = [word for word in (first, second, third, fourth) if word is not None]
     path, rest = with_app(words, least=least, most=least + 1, usage=usage)

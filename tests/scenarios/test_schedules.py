@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,7 +51,9 @@ class Schedulers:
     def start(self, count: int = 1) -> None:
         """Starts so many more."""
         for _ in range(count):
-            with (self._stage.directory / f"scheduler-{len(self._processes)}.log").open("wb") as log:
+            with (self._stage.directory / f"scheduler-{len(self._processes)}.log").open(
+                "wb"
+            ) as log:
                 self._processes.append(
                     subprocess.Popen(
                         [sys.executable, "-m", "taskstream", "scheduler", "tests.support.jobs:app"],
@@ -113,7 +116,7 @@ def runs(stage: Stage) -> Counter[str]:
 
 def expected(stage: Stage, one: Schedule, first: float, last: float) -> list[str]:
     """The ids of all firings from one instant to another."""
-    found = []
+    found: list[str] = []
     for instant in instants(one.when, first - 0.001):
         if instant > last:
             return found
@@ -209,15 +212,11 @@ def missed(stage: Stage, catch_up: str, **how: object) -> tuple[Schedule, list[f
         stage.app, "add", f"{','.join(map(str, minutes))} * * * *", {"n": 1},
         name=f"late-{catch_up}", catch_up=catch_up, **how,  # type: ignore[arg-type]
     )  # fmt: skip
-    old = Schedule(**{**_fields(added), "since": now - 3600})
+    old = replace(added, since=now - 3600)
     write(stage, old, Firings(name=old.name, seen=now - 3500.0 - now % 1))
-    due = [one for one in _until(old, now - 3500, now)]
+    due = list(_until(old, now - 3500, now))
     assert len(due) == 3
     return old, due
-
-
-def _fields(one: Schedule) -> dict[str, object]:
-    return {name: getattr(one, name) for name in one.__dataclass_fields__}
 
 
 def _until(one: Schedule, after: float, now: float) -> Iterator[float]:
@@ -264,7 +263,9 @@ def test_skip_waits_for_the_end_of_the_last_one(stage: Stage, tmp_path: Path) ->
     gate = tmp_path / "gate"
     stage.worker("--no-scheduler")
     with schedulers(stage):
-        schedules.add(stage.app, "waits_for", Every(1), {"path": str(gate)}, name="slow", overlap="skip")
+        schedules.add(
+            stage.app, "waits_for", Every(1), {"path": str(gate)}, name="slow", overlap="skip"
+        )
 
         def passed_over() -> ShownSchedule:
             one = shown(stage, "slow")

@@ -15,7 +15,7 @@ from taskstream.broker.topics import Topics
 from taskstream.core.settings import Settings
 from taskstream.testing import embedded
 
-CODE = '''
+CODE = """
 import os
 from taskstream import App, every
 
@@ -25,7 +25,7 @@ app = App(os.environ.get("TEST_APP_NAME", "scheduled"), partitions=2)
 @app.task
 async def add(a: int, b: int = 2) -> int:
     return a + b
-'''
+"""
 
 OFTEN = '@app.schedule(every(1), kwargs={"a": 1}, name="often")\n'
 NIGHTLY = '@app.schedule("0 3 * * *", tz="Europe/Berlin", args=(40,), name="nightly")\n'
@@ -121,7 +121,9 @@ def test_schedules_at_the_terminal(terminal: Terminal) -> None:
     assert (twice.code, "there is a schedule add already" in twice.stderr) == (2, True)
     wrong = terminal.run("schedules", "add", "add", "@daily", '{"a": "x"}', "--name", "w")
     assert (wrong.code, "argument a" in wrong.stderr) == (1, True)
-    policy = terminal.run("schedules", "add", "add", "@daily", '{"a": 1}', "--name", "w", "--overlap", "x")
+    policy = terminal.run(
+        "schedules", "add", "add", "@daily", '{"a": 1}', "--name", "w", "--overlap", "x"
+    )
     assert (policy.code, "must be one of allow, skip, queue" in policy.stderr) == (2, True)
     ran = terminal.run("schedules", "run", "pulse", "--reason", "now, please")
     (task_id,) = ran.stdout.split()

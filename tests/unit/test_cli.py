@@ -158,7 +158,11 @@ def test_without_an_app_it_says_what_to_type(
         (["workers", "scale", "main:app", "many"], 2, "'many' is no number of children"),
         (["workers", "scale", "main:app", "0"], 2, "0 children: a worker has 1 to 1000"),
         (["schedules", "pause", "main:app"], 2, "usage: taskstream schedules pause APP NAME"),
-        (["schedules", "add", "main:app", "add"], 2, "usage: taskstream schedules add APP TASK CRON"),
+        (
+            ["schedules", "add", "main:app", "add"],
+            2,
+            "usage: taskstream schedules add APP TASK CRON",
+        ),
         (["schedules", "add", "main:app", "add", "@daily", "{"], 2, "the arguments are not JSON"),
         (["schedules", "add", "main:app", "add", "--every", "0"], 2, "from 1 second to a year"),
     ],

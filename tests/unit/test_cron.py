@@ -85,7 +85,12 @@ def test_whoever_begins_anywhere_goes_on_alike(when: Cron, after: float) -> None
     assert list(islice(instants(when, after), len(expected))) == expected
 
 
-CHANGES = [at("2026-03-29T01:00"), at("2026-10-25T01:00"), at("2026-03-08T07:00"), at("2026-11-01T06:00")]
+CHANGES = [
+    at("2026-03-29T01:00"),
+    at("2026-10-25T01:00"),
+    at("2026-03-08T07:00"),
+    at("2026-11-01T06:00"),
+]
 
 
 @given(

@@ -96,7 +96,9 @@ class Scene:
     store: Store
     clock: ManualClock
 
-    def hear(self, *ones: Schedule | Firings | tuple[bytes, bytes | None], done: bool = True) -> None:
+    def hear(
+        self, *ones: Schedule | Firings | tuple[bytes, bytes | None], done: bool = True
+    ) -> None:
         pairs = [one if isinstance(one, tuple) else record_of(RECORDS, one) for one in ones]
         self.firing._hear(
             [Record("shop.schedules", 0, 0, key, value, (), NOON) for key, value in pairs], done

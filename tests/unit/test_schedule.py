@@ -89,7 +89,11 @@ def test_a_second_scheduler_fires_the_same_again() -> None:
     one = task_id("shop", "clean", first[0])
     assert is_uuid7(one)
     assert time_of(one) == first[0]
-    others = {task_id("shop", "clean", NOON), task_id("shop", "tidy", first[0]), task_id("mall", "clean", first[0])}
+    others = {
+        task_id("shop", "clean", NOON),
+        task_id("shop", "tidy", first[0]),
+        task_id("mall", "clean", first[0]),
+    }
     assert one not in others
     assert len(others) == 3
 
@@ -333,9 +337,7 @@ def test_a_memory_has_an_end() -> None:
         known = declare(known, coded(str(number)), decides=False)
         assert known is not None
     assert known is not None
-    assert known.superseded == tuple(
-        str(number) for number in range(SUPERSEDED + 8, 8, -1)
-    )
+    assert known.superseded == tuple(str(number) for number in range(SUPERSEDED + 8, 8, -1))
 
 
 def test_another_time_table_begins_anew() -> None:

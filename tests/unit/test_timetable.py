@@ -29,7 +29,11 @@ def test_it_stands_above_a_task(app: App) -> None:
     planned = app.schedules["clean"]
     assert planned.task is task
     one = planned.schedule
-    assert (one.name, one.task, one.when) == ("clean", "clean", Cron("*/5 * * * *", "Europe/Berlin"))
+    assert (one.name, one.task, one.when) == (
+        "clean",
+        "clean",
+        Cron("*/5 * * * *", "Europe/Berlin"),
+    )
     assert one.value == task.encode(("north", 7), {})
     assert (one.queue, one.priority, one.key) == ("tasks", "normal", None)
     assert (one.catch_up, one.overlap, one.package) == ("skip", "allow", "tests")
