@@ -160,15 +160,16 @@ class App:
             @app.task
             def clean(shop: str) -> None: ...
 
-            app.schedule(every(30), name="pulse")(clean)
+            app.schedule(every(30), kwargs={"shop": "south"}, name="south")(clean)
 
         Args:
             when: a cron line of five fields, or `every(seconds)`.
             how: `tz`, the time zone of a cron line (UTC); `args` and `kwargs`, the task's arguments; `name`,
-                the task's unless given; `catch_up`, what is made up for after a stop: "skip", the latest
-                one "once", or "all"; `overlap`, what happens where the last firing has not ended: "allow",
-                "skip" or "queue"; `queue`, `priority`, `key` and `unordered` as for a publish; `expires`,
-                seconds after its instant from which on a task is too old to run.
+                the task's unless given; `catch_up`, what is made up for after a stop: nothing ("skip"),
+                the latest one ("once", the default), or "all"; `overlap`, what happens where the last
+                firing has not ended: "allow", "skip" or "queue"; `queue`, `priority`, `key` and `unordered`
+                as for a publish; `expires`, seconds after its instant from which on a task is too old to
+                run.
 
         Raises:
             DefinitionError: the line, the zone, the arguments or a policy can't be, or the name is taken.

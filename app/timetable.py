@@ -87,7 +87,7 @@ class Timetable:
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         name: str | None = None,
-        catch_up: CatchUp = "skip",
+        catch_up: CatchUp = "once",
         overlap: Overlap = "allow",
         queue: str | None = None,
         priority: str | None = None,

@@ -71,7 +71,7 @@ class Schedule:
     priority: str
     key: str | None = None
     expires: float | None = None
-    catch_up: CatchUp = "skip"
+    catch_up: CatchUp = "once"
     overlap: Overlap = "allow"
     paused: bool = False
     removed: bool = False
@@ -212,7 +212,9 @@ def admit(schedule: Schedule, firings: Firings, now: float, rules: Rules) -> Fir
     else:
         chosen = []
     let_in = replace(firings, seen=due[-1], pending=(*firings.pending, *chosen))
-    return _skip(let_in, due[: len(due) - len(chosen)], "missed while no scheduler was there")
+    return _skip(
+        let_in, due[: len(due) - len(chosen)], "missed: no scheduler was there, or Kafka was away"
+    )
 
 
 def release(schedule: Schedule, firings: Firings) -> tuple[tuple[float, ...], Firings]:

@@ -94,7 +94,7 @@ def add(
     tz: Annotated[str, typer.Option(help="The time zone of the cron line.")] = "UTC",
     catch_up: Annotated[
         str, typer.Option(help="What is made up for after a stop: skip, once or all.")
-    ] = "skip",
+    ] = "once",
     overlap: Annotated[
         str, typer.Option(help="Where the last firing has not ended: allow, skip or queue.")
     ] = "allow",

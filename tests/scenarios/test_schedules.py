@@ -191,7 +191,8 @@ def test_one_that_was_frozen_sets_nobody_back(stage: Stage, tmp_path: Path) -> N
         frozen, frozen_at = int(left.suffix[1:]), time.time()
         eventually(lambda: fired_until(stage, "pulse", frozen_at + 3), 90, 0.5)
         crew.signal(frozen, signal.SIGCONT)
-        last = eventually(lambda: fired_until(stage, "pulse", time.time() + 3), 90, 0.5)
+        woken_at = time.time()
+        last = eventually(lambda: fired_until(stage, "pulse", woken_at + 3), 90, 0.5)
         eventually(lambda: all_ran(stage, one, last), 30, 0.5)
         # What remains of the key is the newer word, though the older one came after it.
         book = Book()

@@ -274,7 +274,7 @@ def test_a_queue_fires_one_after_the_other(
 
 def test_a_queue_has_an_end() -> None:
     """A thousand wait; what comes beyond is a matter of the catch-up policy once there is room."""
-    one = schedule(1.0, overlap="queue")
+    one = schedule(1.0, overlap="queue", catch_up="skip")
     known = replace(NEW, last=NOON, fired=NOON)
     for second in range(1, MOST + 500):
         firing, known = turn(one, known, NOON + second)

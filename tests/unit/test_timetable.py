@@ -36,7 +36,7 @@ def test_it_stands_above_a_task(app: App) -> None:
     )
     assert one.value == task.encode(("north", 7), {})
     assert (one.queue, one.priority, one.key) == ("tasks", "normal", None)
-    assert (one.catch_up, one.overlap, one.package) == ("skip", "allow", "tests")
+    assert (one.catch_up, one.overlap, one.package) == ("once", "allow", "tests")
     assert one.origin == "code"
 
 
