@@ -178,6 +178,27 @@ def test_a_kill_at_any_point_gives_each_firing_one_task(
         assert shown(stage, "pulse").skipped == 0
 
 
+def test_a_second_copy_is_known_to_another_worker_too(stage: Stage, tmp_path: Path) -> None:
+    """Between the two copies the worker was replaced: only the store tells that the task has been run."""
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    worker = stage.worker("--no-scheduler")
+    with schedulers(stage, **{faultpoints.VARIABLE: str(faults)}) as crew:
+        one = schedules.add(stage.app, "add", Every(1), {"n": 1}, name="pulse")
+        eventually(lambda: fired_until(stage, "pulse", one.since + 1), 60, 0.5)
+        (faults / faultpoints.AFTER_FIRE).write_text("kill")
+        eventually(crew.killed, 30)
+        eventually(lambda: set(published(stage)) == set(runs(stage)), 30, 0.5)
+        assert worker.stop() == 0
+        stage.worker("--no-scheduler")
+        begun_at = time.time()
+        crew.start()
+        last = eventually(lambda: fired_until(stage, "pulse", begun_at), 90, 0.5)
+        eventually(lambda: all_ran(stage, one, last), 60, 0.5)
+        assert Counter(published(stage).values())[2] == 1, crew.logs()
+        assert max(runs(stage).values()) == 1
+
+
 def test_one_that_was_frozen_sets_nobody_back(stage: Stage, tmp_path: Path) -> None:
     """Halted between publishing and noting, past its session: what it says when it wakes is over."""
     faults = tmp_path / "faults"
