@@ -183,7 +183,7 @@ def test_a_second_copy_is_known_to_another_worker_too(stage: Stage, tmp_path: Pa
     faults = tmp_path / "faults"
     faults.mkdir()
     worker = stage.worker("--no-scheduler")
-    with schedulers(stage, **{faultpoints.VARIABLE: str(faults)}) as crew:
+    with schedulers(stage, 1, **{faultpoints.VARIABLE: str(faults)}) as crew:
         one = schedules.add(stage.app, "add", Every(1), {"n": 1}, name="pulse")
         eventually(lambda: fired_until(stage, "pulse", one.since + 1), 60, 0.5)
         (faults / faultpoints.AFTER_FIRE).write_text("kill")
