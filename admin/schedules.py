@@ -25,6 +25,7 @@ from taskstream.core.schedule import (
     Firings,
     Overlap,
     Schedule,
+    added,
     declare,
     firings_key,
     next_instant,
@@ -247,7 +248,7 @@ def add(
         expires=expires, catch_up=catch_up, overlap=overlap, since=now, at=now, who=app.orders().who,
     )  # fmt: skip
     _check_store(app, schedule)
-    _write(app, [schedule])
+    _write(app, [added(there, schedule)])
     _record(app, "schedule", schedule, reason)
     return schedule
 
@@ -262,7 +263,7 @@ def remove(app: "App", name: str, *, reason: str = "", clock: Clock = SYSTEM_CLO
         BrokerError: Kafka did not take it.
     """
     schedule = _find(app, name)
-    if schedule.package:
+    if schedule.package or schedule.superseded:  # else older code would bring its own back
         _write(app, [_signed(app, schedule, clock, removed=True)])
     else:
         app.orders().schedule([(schedule_key(name), None), (firings_key(name), None)])

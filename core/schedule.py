@@ -302,6 +302,17 @@ def declare(known: Schedule | None, wanted: Schedule, *, decides: bool) -> Sched
     )
 
 
+def added(there: Schedule | None, schedule: Schedule) -> Schedule:
+    """What to write for a schedule that is added at run time in the place of a removed one of that name.
+
+    The versions that code had of it are remembered, so that no scheduler that starts brings them back.
+    """
+    if there is None:
+        return schedule
+    earlier = dict.fromkeys(filter(None, (there.version, *there.superseded)))
+    return replace(schedule, superseded=tuple(earlier)[:SUPERSEDED])
+
+
 def vanished(
     known: Iterable[Schedule], wanted: Collection[str], packages: Collection[str]
 ) -> list[Schedule]:
@@ -321,7 +332,7 @@ def vanished(
 
 def newer(firings: Firings, known: Firings | None) -> bool:
     """Whether a record tells more than what is known already, or as much."""
-    return known is None or firings.number >= known.number
+    return known is None or (firings.number, firings.seen) >= (known.number, known.seen)
 
 
 def telling(when: When) -> Mapping[str, str | float | None]:

@@ -44,6 +44,7 @@ from taskstream.core.schedule import (
     Schedule,
     admit,
     fired,
+    newer,
     release,
     task_id,
 )
@@ -396,11 +397,12 @@ class Firing:
         self._asking[name] = Asking(now, FIRST_ASK)
         for instant in work.instants:
             work.firings = fired(work.firings, self._names.app, instant, now)
-            if now - instant > LATE:
-                _log.warning(
-                    "a schedule fired late", schedule=name, late=round(now - instant, 3),
-                    task_id=work.firings.last_id,
-                )  # fmt: skip
+        late = [instant for instant in work.instants if now - instant > LATE]
+        if late:
+            _log.warning(
+                "a schedule fired late", schedule=name, count=len(late), late=round(now - late[0], 3),
+                last_id=work.firings.last_id,
+            )  # fmt: skip
 
     def _note(self, works: Sequence[_Work], now: float) -> None:
         """Writes what has become of firings, and waits until Kafka has acknowledged it."""
@@ -445,7 +447,7 @@ class Firing:
         with self._lock:
             for work in works:
                 name = work.schedule.name
-                if work.firings != work.known:
+                if newer(work.firings, self._book.firings.get(name)):
                     self._book.firings[name] = work.firings
                 if work.owed:
                     self._owed.add(name)

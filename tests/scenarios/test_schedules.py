@@ -7,6 +7,7 @@ is never asked for.
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -66,6 +67,12 @@ class Schedulers:
     def killed(self) -> bool:
         """Whether one of them has died of SIGKILL."""
         return any(one.poll() == -signal.SIGKILL for one in self._processes)
+
+    def kill(self, chance: random.Random) -> None:
+        """SIGKILL for any of those that are alive."""
+        one = chance.choice([one for one in self._processes if one.poll() is None])
+        one.kill()
+        one.wait(10.0)
 
     def signal(self, pid: int, number: int) -> None:
         """Sends a signal to one of them."""
@@ -392,3 +399,34 @@ def test_a_firing_has_the_place_key_and_end_that_its_schedule_says(stage: Stage)
         eventually(look, 60, 0.5)
     assert set(published(stage, "low")) == set(ids)
     assert not runs(stage)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_kills_at_random_moments_cost_and_double_nothing(stage: Stage) -> None:
+    """Twenty schedules of a second, three schedulers, and eight times a kill -9 of any of them."""
+    stage.worker("--no-scheduler")
+    chance = random.Random(17)
+    with schedulers(stage, 3) as crew:
+        ones = [
+            schedules.add(stage.app, "add", Every(1), {"n": n}, name=f"pulse-{n}")
+            for n in range(20)
+        ]
+        last = eventually(lambda: fired_until(stage, "pulse-0", ones[0].since + 3), 60, 0.5)
+        for _ in range(8):
+            pause = last + chance.uniform(1.0, 12.0)
+            last = eventually(lambda: fired_until(stage, "pulse-0", pause), 90, 0.05)  # noqa: B023
+            crew.kill(chance)
+            crew.start()
+        ends = [
+            eventually(lambda: fired_until(stage, one.name, last + 20), 120, 0.5)  # noqa: B023
+            for one in ones
+        ]
+        for one, end in zip(ones, ends, strict=True):
+            eventually(lambda: all_ran(stage, one, end), 60, 1.0)  # noqa: B023
+        wanted = sum(
+            len(expected(stage, one, one.since + 0.001, end))
+            for one, end in zip(ones, ends, strict=True)
+        )
+        copies = Counter(published(stage).values())
+        print(f"{wanted} firings, each run once; records by their number of copies: {dict(copies)}")  # noqa: T201 - shown by pytest -s

@@ -26,6 +26,7 @@ from taskstream.core.schedule import (
     Overlap,
     Rules,
     Schedule,
+    added,
     admit,
     declare,
     fired,
@@ -369,6 +370,18 @@ def test_what_was_removed_stays_so_but_for_init() -> None:
         assert (back.removed, back.paused, back.since) == (False, False, NOON + 9)
 
 
+def test_what_was_added_in_the_place_of_a_removed_one_stays() -> None:
+    """The code that once defined that name does not bring its own back, but by `init`."""
+    gone = coded("b", removed=True, superseded=("a",))
+    runtime = added(gone, schedule(when=Every(5.0)))
+    assert runtime.origin == "runtime"
+    assert added(None, schedule()) == schedule()
+    for version in ("a", "b"):
+        assert declare(runtime, coded(version), decides=False) is None
+        assert declare(replace(runtime, removed=True), coded(version), decides=False) is None
+        assert declare(runtime, coded(version), decides=True) is not None
+
+
 def test_init_removes_what_its_own_code_does_not_define_any_more() -> None:
     """What another program's code defines, or somebody added, is not its matter."""
     mine, kept = coded("a", name="mine"), coded("a", name="kept")
@@ -507,6 +520,10 @@ def test_a_late_word_of_an_earlier_owner_is_known_as_such() -> None:
     assert heard.outdated["clean"].owner == "zombie"
     assert not heard.told
     assert book.hear(RECORDS, records(replace(NEW, number=8))).told == {"clean"}
+    heard = book.hear(RECORDS, records(replace(NEW, number=8, seen=NOON)))
+    assert heard.told == {"clean"}
+    heard = book.hear(RECORDS, records(replace(NEW, number=8, seen=NOON - 60)))
+    assert set(heard.outdated) == {"clean"}, "of the same number the one that has seen more counts"
 
 
 def test_what_can_not_be_read_is_passed_over() -> None:
