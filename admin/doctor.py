@@ -26,7 +26,7 @@ _EXTRAS = {
     "cassandra": ("cassandra",),
     "otlp": ("opentelemetry.sdk", "grpc"),
     "registry": ("httpx",),
-    "worker": ("msgpack", "prometheus_client"),
+    "worker": ("msgpack", "prometheus_client", "cronsim"),
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from taskstream.admin.schedules import Declared, declare_all
 from taskstream.broker.settings import HANDOFF_ROOM_BYTES, record_limit_bytes
 from taskstream.broker.topics import TopicReport, Topics, TopicSpec
 from taskstream.core.control import lifetime
@@ -45,6 +46,7 @@ class InitReport:
         schemas: the names of the stored schemas.
         store: where results are kept; empty where no store is configured.
         drift: how what exists differs from the settings, in plain words.
+        schedules: what became of the schedules that the code defines.
     """
 
     topics: tuple[TopicReport, ...]
@@ -52,6 +54,7 @@ class InitReport:
     schemas: tuple[str, ...]
     store: str
     drift: tuple[str, ...]
+    schedules: Declared
 
     def as_json(self) -> dict[str, Any]:
         """The report as `init --json` shows it."""
@@ -64,6 +67,8 @@ class InitReport:
         committed = sum(self.offsets.values())
         yield f"offsets  {len(self.offsets)} groups, {committed} starting offsets committed now"
         yield f"schemas  {', '.join(self.schemas) or 'none: the app has no tasks'}"
+        if told := self.schedules.line:
+            yield f"schedules {told}"
         yield f"results  {self.store or 'no store: set cassandra_hosts to keep results'}"
 
 
@@ -94,9 +99,15 @@ def init(app: "App", *, group: str | None = None) -> InitReport:
         offsets = _commit_starts(topics, groups(app.names, app.queues, group))
     schemas = _store_schemas(app)
     store, store_drift = _create_store(app)
+    declared = _declare(app)
     drift = [f"topic {one.name} {how}" for one in reports for how in one.drift]
     return InitReport(
-        tuple(reports), offsets, schemas, store, (*drift, *([store_drift] if store_drift else ()))
+        tuple(reports),
+        offsets,
+        schemas,
+        store,
+        (*drift, *([store_drift] if store_drift else ())),
+        declared,
     )
 
 
@@ -190,7 +201,8 @@ def plan(
         # One partition each: they are small, and what stands in them is read in one order.
         topic(names.workers, _heartbeats(), 1),
         topic(names.control, _orders(settings.retention), 1),
-        *(topic(name, _latest(), 1) for name in (names.schedules, names.schemas)),
+        topic(names.schedules, _schedules(), 1),
+        topic(names.schemas, _latest(), 1),
     ]
 
 
@@ -225,6 +237,12 @@ def _kept(seconds: float, largest_bytes: int) -> dict[str, str]:
 
 def _latest() -> dict[str, str]:
     return {"cleanup.policy": "compact"}
+
+
+def _schedules() -> dict[str, str]:
+    # Each firing leaves a record, and each scheduler reads them all when it starts: so the segment that is
+    # being written, which is never compacted, is a small one.
+    return {"cleanup.policy": "compact", "segment.ms": str(round(HOUR * 1000))}
 
 
 def _orders(retention: float) -> dict[str, str]:
@@ -263,6 +281,15 @@ def _store_schemas(app: "App") -> tuple[str, ...]:
         [schema for task in tasks for schema in (task.schema.arguments, task.schema.result)]
     )
     return tuple(task.name for task in tasks)
+
+
+def _declare(app: "App") -> Declared:
+    """Brings the schedules in code to Kafka, and ends those that are not in it any more."""
+    with Topics(app.settings, client_id="taskstream-init") as topics:
+        ranges = topics.ranges(app.names.schedules).values()
+    if app.schedules or any(high > low for low, high in ranges):
+        return declare_all(app, decides=True)
+    return Declared()
 
 
 def _create_store(app: "App") -> tuple[str, str]:

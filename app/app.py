@@ -31,7 +31,9 @@ from taskstream.app.registry import (
 )
 from taskstream.app.steps import Call, Steps, run, run_async
 from taskstream.app.task import AsyncTask, RemoteTask, SyncTask, Task
+from taskstream.app.timetable import Planned, ScheduleArguments, Timetable
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
+from taskstream.core.cron import Every
 from taskstream.core.errors import ConfigError, DefinitionError
 from taskstream.core.names import Names, check_part
 from taskstream.core.retry import NO_RETRY, Retry
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T", bound=Task[..., Any])
 
 DEFAULT_RETRY = Retry()
 """For tasks of an app that says nothing else."""
@@ -102,6 +105,7 @@ class App:
             self._lifeline, self._queues, self._outcomes, self._before_publish, clock
         )
         self._registry = Registry(name, self._queues, retry or NO_RETRY, self._outbox)
+        self._timetable = Timetable(name)
 
     # --- defining tasks
 
@@ -153,6 +157,29 @@ class App:
         if function is not None:
             return self._registry.define_remote(function, **how)
         return lambda function: self._registry.define_remote(function, **how)
+
+    def schedule(self, when: str | Every, /, **how: Unpack[ScheduleArguments]) -> Callable[[T], T]:
+        """Publishes a task again and again; stands above `@app.task`, or is called with a task.
+
+            @app.schedule("*/5 * * * *", tz="Europe/Berlin", kwargs={"shop": "north"})
+            @app.task
+            def clean(shop: str) -> None: ...
+
+            app.schedule(every(30), kwargs={"shop": "south"}, name="south")(clean)
+
+        Args:
+            when: a cron line of five fields, or `every(seconds)`.
+            how: `tz`, the time zone of a cron line (UTC); `args` and `kwargs`, the task's arguments; `name`,
+                the task's unless given; `catch_up`, what is made up for after a stop: nothing ("skip"),
+                the latest one ("once", the default), or "all"; `overlap`, what happens where the last
+                firing has not ended: "allow", "skip" or "queue"; `queue`, `priority`, `key` and `unordered`
+                as for a publish; `expires`, seconds after its instant from which on a task is too old to
+                run.
+
+        Raises:
+            DefinitionError: the line, the zone, the arguments or a policy can't be, or the name is taken.
+        """
+        return self._timetable.decorator(when, **how)
 
     # --- hooks
 
@@ -517,6 +544,31 @@ class App:
     def arounds(self) -> tuple[Around, ...]:
         """The hooks around attempts; `hooks.Observed` enters them."""
         return tuple(self._arounds)
+
+    @property
+    def schedules(self) -> Mapping[str, Planned]:
+        """The schedules that the code here defines, by name; none in a shadow, whose tasks are replays."""
+        return {} if self._shadow else self._timetable.planned
+
+    def place_of(
+        self, task: str, queue: str | None = None, priority: str | None = None
+    ) -> tuple[str, str]:
+        """The queue and the priority that a task is published to.
+
+        Args:
+            task: its name; known here or not.
+            queue: another queue than its own.
+            priority: another priority.
+
+        Raises:
+            BadArguments: there is no such queue, or no such priority in it.
+        """
+        known = self._registry.find(task)
+        if known is None:
+            return self._queues.place(task, queue, priority)
+        place = queue or known.queue, priority or known.priority
+        self._queues.check(*place, task=task)
+        return place
 
     def schema_store(self) -> "SchemaStore":
         """The schema store, opened at the first call in this process."""

@@ -1,6 +1,6 @@
 """What people order and do, written to Kafka: in force, or on record, once Kafka has it.
 
-Orders to workers and schedulers go to the control topic, actions to the events topic.
+Orders to workers and schedulers go to the control topic, schedules to their own, actions to the events topic.
 """
 
 import getpass
@@ -104,6 +104,15 @@ class Orders:
     def take_back(self, keys: Iterable[bytes]) -> None:
         """Writes tombstones for orders of these keys; otherwise as `give`."""
         self._write(self._names.control, ((key, None) for key in keys))
+
+    def schedule(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Writes keys and values of the schedules topic, None to end what a key tells of; otherwise as `give`."""
+        self._write(self._names.schedules, records)
+
+    @property
+    def who(self) -> str:
+        """Whoever runs this process, `user@host`."""
+        return _who()
 
     def close(self) -> None:
         """Lets the connection go; safe to call again."""

@@ -74,6 +74,15 @@ REPLAY_POINTS: Final = (
 )
 """Those of a replay, in their order."""
 
+BEFORE_FIRE: Final = "scheduler.before-fire"
+"""Schedules are due, and their tasks are about to be published."""
+
+AFTER_FIRE: Final = "scheduler.after-fire"
+"""Kafka has acknowledged these tasks; that they were published is not noted."""
+
+AFTER_NOTE: Final = "scheduler.after-note"
+"""Kafka has acknowledged the note."""
+
 POINTS: Final = (
     BEFORE_RUN,
     AFTER_RUN,
@@ -109,6 +118,9 @@ REDRIVE_POINTS: Final = (
     AFTER_REDRIVE_CLOSING,
 )
 """Those of a redrive, in their order."""
+
+FIRING_POINTS: Final = (BEFORE_FIRE, AFTER_FIRE, AFTER_NOTE)
+"""Those that only a schedule passes."""
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 

@@ -1,5 +1,7 @@
 """The mover: takes records from the delay topics and brings them home when they are due.
 
+Beside it, in a thread of its own, `firing` fires the schedules of the partitions that are ours.
+
 A record's offset is finished only when Kafka has acknowledged its next stop. A crash in between
 moves it twice; both copies have the same identity and come to the same partition of the same topic,
 where the worker's look-up drops the second. Never early: the due time is checked here, and again by
@@ -49,6 +51,7 @@ from taskstream.scheduler.due import (
     shares,
     take_limit,
 )
+from taskstream.scheduler.firing import Firing
 from taskstream.scheduler.retention import flaws
 from taskstream.schemas.control import ControlTopic, Heard
 from taskstream.schemas.records import Records
@@ -164,6 +167,7 @@ class Scheduler:
         self._sender = Sender(settings, client_id=name, room_bytes=HEADER_ROOM_BYTES)
         patient = replace(settings, kafka={"linger.ms": HOP_LINGER_MS, **settings.kafka})
         self._hopper = Sender(patient, client_id=f"{name}-hops", room_bytes=HEADER_ROOM_BYTES)
+        self._firing = Firing(self._names, settings, client_id=name, clock=clock)
         self._consumer = GroupConsumer(
             settings,
             group=self._names.scheduler_group,
@@ -181,6 +185,7 @@ class Scheduler:
             BrokerError: Kafka refuses to go on.
         """
         self._orders.start()
+        self._firing.start()
         threading.Thread(
             target=self._check_topics, name="taskstream-retention", daemon=True
         ).start()
@@ -398,6 +403,7 @@ class Scheduler:
             self._consumer.commit(offsets)
 
     def _close(self) -> None:
+        self._firing.close(5.0)
         self._flush()
         self._settle()
         offsets = {place: partition.last_commit for place, partition in self._partitions.items()}
@@ -427,9 +433,11 @@ class Scheduler:
             )
             self._uncommitted.add(one.place)
         self._share()
+        self._firing.assigned(partitions)
 
     def revoked(self, places: Sequence[Place]) -> None:
         """Commits what was moved, and forgets the rest."""
+        self._firing.given_up(places)
         self._flush()
         self._settle()
         ours = self._partitions
@@ -442,6 +450,7 @@ class Scheduler:
 
     def lost(self, places: Sequence[Place]) -> None:
         """Forgets partitions that have gone."""
+        self._firing.given_up(places)
         for place in places:
             self._partitions.pop(place, None)
             self._uncommitted.discard(place)

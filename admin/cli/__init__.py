@@ -25,6 +25,7 @@ GROUPS = {
     "dead": ("dead",),
     "delays": ("delays",),
     "workers": ("workers",),
+    "schedules": ("schedules",),
     "doctor": ("doctor",),
     "version": ("version",),
 }

@@ -22,11 +22,14 @@ def scheduler(
         int | None, typer.Option(hidden=True, help="End when this pipe closes.")
     ] = None,
 ) -> None:
-    """Bring delayed tasks and retries home when they are due, until SIGTERM or Ctrl-C.
+    """Bring delayed tasks and retries home when they are due and fire schedules, until SIGTERM or Ctrl-C.
 
     Workers run one of these beside them unless told `--no-scheduler`. Any number may run.
     """
+    import threading
+
     from taskstream.admin.companion import when_parent_ends
+    from taskstream.admin.schedules import bring
     from taskstream.core.garbage import settle_in
     from taskstream.observability import logs
     from taskstream.scheduler.service import Scheduler
@@ -51,4 +54,10 @@ def scheduler(
     if with_parent is not None:
         when_parent_ends(with_parent, service.stop)
     settle_in()
-    service.run()
+    stopping = threading.Event()
+    if loaded.include or loaded.schedules:
+        threading.Thread(target=bring, args=(app, stopping), name="bring", daemon=True).start()
+    try:
+        service.run()
+    finally:
+        stopping.set()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from taskstream.app.handle import Handle
     from taskstream.app.queues import Queue
     from taskstream.app.task import Task
+    from taskstream.core.cron import every
     from taskstream.core.errors import (
         BadArguments,
         BlockingCall,
@@ -95,6 +96,7 @@ __all__ = [
     "UnknownTask",
     "__version__",
     "current",
+    "every",
 ]
 
 _HOMES = {
@@ -103,6 +105,7 @@ _HOMES = {
     "taskstream.app.handle": ("Handle",),
     "taskstream.app.queues": ("Queue",),
     "taskstream.app.task": ("Task",),
+    "taskstream.core.cron": ("every",),
     "taskstream.core.errors": (
         "BadArguments", "BlockingCall", "BrokerError", "ConfigError", "DefinitionError",
         "MissingExtra", "PublishError", "PublishTimeout", "ResultGone", "ResultTimeout",

@@ -20,6 +20,7 @@ from taskstream import (
     RetryAfter,
     State,
     current,
+    every,
 )
 
 
@@ -90,6 +91,24 @@ Rate(1, scope="host")  # type: ignore[arg-type]
 app.task(timeuot=3)  # type: ignore[call-overload]
 app.task(runs="fiber")  # type: ignore[call-overload]
 app.remote(timeout=3)  # type: ignore[call-overload]
+
+
+# Schedules keep the task what it was
+
+
+@app.schedule("*/5 * * * *", tz="Europe/Berlin", kwargs={"shop": "north"}, overlap="skip")
+@app.schedule(every(30), args=("south",), name="south", catch_up="once")
+@app.task
+def tidy(shop: str) -> int:
+    """Twice over."""
+    return 1
+
+
+assert_type(tidy.publish("north"), Handle[int])
+assert_type(app.schedule("@daily")(tidy)("north"), int)
+app.schedule("@daily", overlap="never")  # type: ignore[arg-type]
+app.schedule(30)  # type: ignore[arg-type]
+app.schedule("@daily", timezone="UTC")  # type: ignore[call-arg]
 
 
 # Publishing is checked like a call, and gives a handle on what the function returns

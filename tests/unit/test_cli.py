@@ -20,7 +20,8 @@ COMMANDS = (
     "replay", "replay run", "replay list", "replay compare",
     "queues list", "queues pause", "queues resume", "queues drain", "queues purge",
     "dead list", "dead show", "dead redrive", "dead purge",
-    "delays list", "workers list", "workers scale", "doctor", "version",
+    "schedules list", "schedules add", "schedules remove", "schedules pause", "schedules resume",
+    "schedules run", "delays list", "workers list", "workers scale", "doctor", "version",
 )  # fmt: skip
 
 
@@ -167,6 +168,14 @@ def test_without_an_app_it_says_what_to_type(
         (["dead", "redrive", "main:app", "--edit"], 2, "give its id"),
         (["workers", "scale", "main:app", "many"], 2, "'many' is no number of children"),
         (["workers", "scale", "main:app", "0"], 2, "0 children: a worker has 1 to 1000"),
+        (["schedules", "pause", "main:app"], 2, "usage: taskstream schedules pause APP NAME"),
+        (
+            ["schedules", "add", "main:app", "add"],
+            2,
+            "usage: taskstream schedules add APP TASK CRON",
+        ),
+        (["schedules", "add", "main:app", "add", "@daily", "{"], 2, "the arguments are not JSON"),
+        (["schedules", "add", "main:app", "add", "--every", "0"], 2, "from 1 second to a year"),
     ],
 )
 def test_bad_usage_exits_with_2(terminal: Terminal, words: list[str], code: int, told: str) -> None:

@@ -64,6 +64,14 @@ def test_in_a_shadow_a_task_is_its_other_function(app: App) -> None:
     assert set(app.tasks) == {"add", "later"}
 
 
+def test_a_shadow_fires_no_schedules(app: App) -> None:
+    """What the code defines fires in the app; a shadow has what is replayed into it, and nothing else."""
+    app.schedule("0 3 * * *", args=(1,))(app.task(shadow=add_apart)(add))
+    assert set(app.schedules) == {"add"}
+    app.enter_shadow("nightly")
+    assert not app.schedules
+
+
 def test_in_a_shadow_no_function_of_the_apps_own_is_left(app: App) -> None:
     """A task without one for shadows is unknown there, and refuses to be called."""
 
