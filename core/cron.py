@@ -1,8 +1,9 @@
 """When something recurs: a cron line in a time zone, or every so many seconds. Pure.
 
-Cron lines are read by cronsim, which does as Debian's cron does when the clocks change: what would have
-come in the hour that is skipped comes right after it, and what stands at a given time comes once in the
-hour that is doubled, at the first of the two; lines that recur by the hour or more often just go on.
+Cron lines are read by cronsim, which does as Debian's cron does when the clocks change. A line that names both its
+minute and its hour is about times of day: what would have come in the hour that is skipped comes right after it,
+and what stands in the hour that is doubled comes once, at the first of the two. A line whose minute or hour
+begins with a star, or one with seconds, just follows the clock.
 
 An instant is told by seconds since 1970 alone, so all schedulers agree on it, whatever their own zone.
 """
