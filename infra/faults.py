@@ -10,7 +10,7 @@ from pathlib import Path
 from taskstream.core.errors import ServerError
 from taskstream.infra.catalogue import Server, WayName
 from taskstream.infra.lifecycle import START_TIMEOUT, start_again
-from taskstream.infra.processes import Processes, send, wait_until_gone
+from taskstream.infra.processes import Processes, send, wait_until_gone, wait_until_halted
 from taskstream.infra.progress import nobody
 from taskstream.infra.state import Record, read_state
 
@@ -40,8 +40,13 @@ class ServerHandle:
         wait_until_gone([record])
 
     def stop(self) -> None:
-        """SIGSTOP: it holds its connections and answers nothing, like a host that froze."""
-        send(self._record(), signal.SIGSTOP)
+        """SIGSTOP: it holds its connections and answers nothing, like a host that froze.
+
+        Back when it has halted: on a loaded machine that is later than the signal.
+        """
+        record = self._record()
+        if send(record, signal.SIGSTOP):
+            wait_until_halted(record)
 
     def cont(self) -> None:
         """SIGCONT: it goes on where `stop` halted it."""

@@ -15,6 +15,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -85,6 +86,16 @@ def send(record: Record, number: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def wait_until_halted(record: Record, timeout: float = 5.0) -> None:
+    """Waits up to so many seconds for the effect of a SIGSTOP."""
+    deadline = time.monotonic() + timeout
+    with suppress(psutil.Error):  # it has gone meanwhile
+        while psutil.Process(record.pid).status() != psutil.STATUS_STOPPED:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.005)
 
 
 def wait_until_gone(records: Sequence[Record], timeout: float = _GRACE) -> list[Record]:
