@@ -247,7 +247,7 @@ class CassandraStore:
         # All are asked at once, and each for more when its rows have gone.
         timed = [connection.ask(connection.older, (minute, one, first), page) for one in shards]
         listed = [connection.ask(connection.listed, (minute, one), page) for one in shards]
-        streams = [map(listed_row_of, rows) for rows in timed]
+        streams: list[Iterator[Row]] = [map(listed_row_of, rows) for rows in timed]
         streams += [self._own(rows) for rows in listed]
         for row in heapq.merge(*streams, key=mark_of, reverse=True):
             if mark_of(row) < end:

@@ -144,4 +144,3 @@ def look(
         if clock.monotonic() >= until:
             return Found(found, mark, in_time=False, looked=looked)
     return Found(found, None, in_time=True, looked=looked)
-

@@ -235,7 +235,6 @@ def some_days_ago(number: int) -> float:
     return float((int(time.time()) // 3600 - 100 - number) * 3600)
 
 
-
 def found_ids(store: ResultStore, search: Search, page: int = 50) -> list[str]:
     """The ids of all that a search finds, by pages."""
     ids: list[str] = []
