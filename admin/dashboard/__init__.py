@@ -22,8 +22,7 @@ def asgi(
     """The dashboard as an ASGI app, to serve or to mount.
 
     Mounted (`Mount("/tasks", dashboard.asgi(app))`), it is as open as the app around it, unless given a
-    token. It begins to read Kafka at its first
-    request.
+    token. It begins to read Kafka at its first request.
 
     Args:
         app: the app that it shows; the modules of its `include` are imported.

@@ -139,9 +139,11 @@ def page(chromium: Browser, site: Site) -> Iterator[Page]:
     page.on("dialog", lambda dialog: errors.append(f"a dialog: {dialog.message}"))
     page.on(
         "console",
-        lambda message: errors.append(message.text)
-        if message.type == "error" and "Failed to load resource" not in message.text
-        else None,
+        lambda message: (
+            errors.append(message.text)
+            if message.type == "error" and "Failed to load resource" not in message.text
+            else None
+        ),
     )
     yield page
     context.close()

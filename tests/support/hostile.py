@@ -2,7 +2,7 @@
 
 HOSTILE = (
     "<script>window.hurt=1</script>",
-    "\"><script>window.hurt=1</script>",
+    '"><script>window.hurt=1</script>',
     "'><img src=x onerror=window.hurt=1>",
     "</script><script>window.hurt=1</script>",
     "</title></head><body onload=window.hurt=1>",

@@ -121,7 +121,7 @@
           label: line.name,
           stroke: colour(tones[line.tone] || others[number % others.length]),
           width: 2,
-          points: { show: false },
+          points: unit === "duration" ? { show: true, size: 4 } : { show: false },
           spanGaps: false,
           dash: line.tone === "bad" ? [6, 3] : line.tone === "warn" ? [2, 2] : undefined,
           value: (_plot, value) => amount(value, unit),
