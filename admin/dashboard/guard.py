@@ -1,6 +1,5 @@
 """What stands before every page: who may come in, and the headers that go with each answer."""
 
-from typing import Any
 from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
@@ -53,11 +52,13 @@ class Guard:
             csrf=csrf_token(self._access, cookie),
             headers=headers,
         )
-        fresh = cookie not in headers.get("cookie", "")
+        fresh = "" if cookie in headers.get("cookie", "") else _set_cookie(request, cookie)
+        # Now, for the router writes into the scope on the way to a file.
+        static = path_of(request).startswith("/static/")
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _complete(MutableHeaders(scope=message), cookie if fresh else "", request)
+                _complete(MutableHeaders(scope=message), fresh, static=static)
             await send(message)
 
         response = self._refused(request, headers)
@@ -100,16 +101,16 @@ def path_of(request: Request) -> str:
     return path.removeprefix(root) if path.startswith(f"{root}/") else path
 
 
-def _complete(headers: Any, cookie: str, request: Request) -> None:
-    if path_of(request).startswith("/static/"):
-        headers["cache-control"] = (
-            "public, max-age=31536000, immutable"  # the address has a version
-        )
+def _complete(headers: MutableHeaders, cookie: str, *, static: bool) -> None:
+    if static:
+        headers["cache-control"] = "public, max-age=31536000, immutable"  # the address has a version
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if cookie and "text/html" in headers.get("content-type", ""):
-        secure = "; Secure" if request.url.scheme == "https" else ""
-        headers.append(
-            "set-cookie",
-            f"{CSRF_COOKIE}={cookie}; Path={root_of(request) or '/'}; HttpOnly; SameSite=Strict{secure}",
-        )
+        headers.append("set-cookie", cookie)
+
+
+def _set_cookie(request: Request, cookie: str) -> str:
+    secure = "; Secure" if request.url.scheme == "https" else ""
+    path = root_of(request) or "/"
+    return f"{CSRF_COOKIE}={cookie}; Path={path}; HttpOnly; SameSite=Strict{secure}"

@@ -79,6 +79,7 @@ def build(
         exception_handlers={HTTPException: _no_page, TaskstreamError: _trouble},
         lifespan=lifespan,
     )
+    site.router.redirect_slashes = False  # an id may end in one
     site.state.live = live
     return site
 

@@ -178,7 +178,9 @@ def test_vendored_files_are_those_that_are_told() -> None:
 
     vendor = STATIC / "vendor"
     told = dict(
-        re.findall(r"^\| (\S+) \|.*\| ([0-9a-f]{64}) \|$", (vendor / "README.md").read_text(), re.MULTILINE)
+        re.findall(
+            r"^\| (\S+) \|.*\| ([0-9a-f]{64}) \|$", (vendor / "README.md").read_text(), re.MULTILINE
+        )
     )
     files = {path.name for path in vendor.iterdir() if path.suffix in (".js", ".css")}
     assert set(told) == files
