@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +33,21 @@ class Site:
         stage: its app.
         url: where it is.
         tasks: some tasks, by what they are for.
+        apart: a thread for what blocks: the browser's driver runs an event loop in the test's own.
     """
 
     stage: Stage
     url: str
     tasks: dict[str, Handle[Any]]
+    apart: ThreadPoolExecutor
+
+    def publish(self, task: str, *arguments: Any) -> Handle[Any]:
+        """Publishes a task of the app."""
+        return self.apart.submit(self.stage.task(task).publish, *arguments).result()
+
+    def wait_for(self, handle: Handle[Any], state: State) -> None:
+        """Waits until the store has it in that state."""
+        self.apart.submit(self.stage.wait_for, [handle], {state: 1}).result()
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +56,25 @@ def site(
 ) -> Iterator[Site]:
     """A dashboard beside a worker that has run tasks of each kind."""
     directory = tmp_path_factory.mktemp("site")
-    with staged(
-        directory,
-        bootstrap_servers=kafka,
-        cassandra_hosts=cassandra,
-        otlp_endpoint=servers.settings.get("otlp_endpoint", ""),
-    ) as stage:
-        stage.worker()
-        tasks = publish(stage, directory)
-        with served(stage) as url:
-            yield Site(stage, url, tasks)
+    with ThreadPoolExecutor(1) as apart, ExitStack() as stack:
+
+        def enter() -> Site:
+            stage = stack.enter_context(
+                staged(
+                    directory,
+                    bootstrap_servers=kafka,
+                    cassandra_hosts=cassandra,
+                    otlp_endpoint=servers.settings.get("otlp_endpoint", ""),
+                )
+            )
+            stage.worker()
+            tasks = publish(stage, directory)
+            return Site(stage, stack.enter_context(served(stage)), tasks, apart)
+
+        try:
+            yield apart.submit(enter).result()
+        finally:
+            apart.submit(stack.close).result()
 
 
 def publish(stage: Stage, directory: Path) -> dict[str, Handle[Any]]:

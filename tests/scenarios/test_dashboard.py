@@ -116,14 +116,14 @@ def write(stage: Stage, *rows: Row) -> None:
     """Stores rows, as a worker would."""
     store = stage.app.result_store()
     assert store is not None
+    outcomes: list[object] = []
     for row in rows:
-        outcome: list[object] = []
-        store.write(partition_of(row.task_id), [row], outcome.append)
-        eventually(lambda outcome=outcome: _is_stored(outcome))  # type: ignore[misc]
+        store.write(partition_of(row.task_id), [row], outcomes.append)
+    eventually(lambda: _are_stored(outcomes, len(rows)))
 
 
-def _is_stored(outcome: list[object]) -> None:
-    assert outcome == [None]
+def _are_stored(outcomes: list[object], count: int) -> None:
+    assert outcomes == [None] * count
 
 
 def test_every_page_is_there_alone_and_mounted(stage: Stage) -> None:

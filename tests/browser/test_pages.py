@@ -1,0 +1,228 @@
+"""The dashboard in a real browser: what can be seen, done and heard there, with and without scripts.
+
+Broken on purpose once, and seen to fail: `autoescape=False` (a script of a task's error runs), a `label` taken
+from the filters (axe), the look at what is in use left out of `dashboard.js` (an open traceback closes), a
+table without its scrolling frame (a phone's page is too wide).
+"""
+
+import re
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from tests.browser.conftest import AXE, Site, served
+
+from taskstream import State
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+ALL_LOADED = "document.querySelectorAll('.htmx-request').length === 0"
+
+
+def pages_of(site: Site) -> dict[str, str]:
+    """Every page, by the name of its picture."""
+    return {
+        "overview": "/",
+        "tasks": "/tasks",
+        "tasks-dead": "/tasks?state=dead",
+        "task": f"/tasks/{site.tasks['dies'].id}",
+        "task-running": f"/tasks/{site.tasks['runs'].id}",
+        "queues": "/queues",
+        "workers": "/workers",
+        "schemas": "/schemas",
+        "schema": "/schemas/receipt",
+        "audit": "/audit",
+        "login": "/login",
+    }
+
+
+def visit(page: Page, path: str) -> None:
+    """Opens a page and waits until it has fetched what it fetches after its first byte."""
+    page.goto(path)
+    for part in ("Arguments and result", "Trace"):
+        section = page.locator(f"section[aria-label='{part}']")
+        if section.count():
+            expect(section.locator("h2")).to_be_visible()
+            expect(section.get_by_role("link", name=re.compile("^Read"))).to_have_count(0)
+    page.wait_for_function(ALL_LOADED)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_fit_for_everybody(chromium: Browser, site: Site, scheme: str) -> None:
+    """Axe finds nothing on any page, wide or narrow, in either colours; no page is wider than a phone."""
+    for size in (WIDE, NARROW):
+        context = chromium.new_context(
+            base_url=site.url, viewport=size, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce"
+        )  # fmt: skip
+        page = context.new_page()
+        for name, path in pages_of(site).items():
+            visit(page, path)
+            page.add_script_tag(path=AXE)
+            found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+            told = [
+                (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
+                for one in found["violations"]
+            ]
+            assert told == [], (name, size, scheme)
+            width = page.evaluate("document.documentElement.scrollWidth")
+            assert width <= size["width"], (name, size)
+        context.close()
+
+
+def test_a_failed_task_is_found_from_the_overview_in_one_click(page: Page, site: Site) -> None:
+    """Its whole story is on one page: attempts, tracebacks, timeline, arguments, trace and its link."""
+    dies = site.tasks["dies"].id
+    page.goto("/")
+    page.get_by_role("link", name=dies).first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("never_works")
+    page.locator("summary").last.click()
+    expect(page.get_by_text('raise ValueError(f"no {n} will do")').last).to_be_visible()
+    expect(page.get_by_text('"n": 42')).to_be_visible()
+    expect(page.locator(".timeline li")).to_have_count(9)
+    expect(page.locator(".waterfall rect").first).to_be_visible()
+    link = page.get_by_role("link", name="Open it in Jaeger").get_attribute("href") or ""
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/trace/[0-9a-f]{32}", link)
+
+
+def test_what_happens_is_seen_without_loading_again(page: Page, site: Site) -> None:
+    """A task that dies meanwhile comes up on the overview, and the charts are drawn."""
+    page.goto("/")
+    expect(page.locator("canvas")).to_have_count(4)
+    handle = site.publish("gives_up", 1)
+    expect(page.get_by_role("link", name=handle.id)).to_be_visible(timeout=30_000)
+
+
+def test_what_is_in_use_is_not_replaced(page: Page, site: Site) -> None:
+    """A link that has the focus keeps it while its table changes, and the pause button stops all."""
+    page.goto("/")
+    link = page.locator("section[sse-swap='failures'] a").nth(3)
+    link.focus()
+    handle = site.publish("gives_up", 2)
+    # The table by task is elsewhere, and goes on.
+    row = page.locator("section[sse-swap='task_lines'] tr", has_text="gives_up")
+    expect(row).to_be_visible(timeout=30_000)
+    site.wait_for(handle, State.DEAD)
+    expect(link).to_be_focused()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Pause")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_running_task_is_followed_to_its_end(page: Page, site: Site) -> None:
+    """The page of a task tells of a cancel and of what came of it, with a reason for the audit log."""
+    waits = site.tasks["waits"].id
+    page.goto(f"/tasks/{waits}")
+    expect(page.get_by_text("No trace of this id yet")).to_be_visible()
+    page.get_by_role("button", name="Cancel this task").click()
+    assert page.get_by_label("Reason").evaluate("input => !input.validity.valid")  # it is needed
+    page.get_by_label("Reason").fill("sent by <b>mistake</b>")
+    page.get_by_role("button", name="Cancel this task").click()
+    expect(page.get_by_text("A cancel was requested")).to_be_visible()
+    expect(page.locator("#story .badge").first).to_have_text("cancelled", timeout=30_000)
+    page.get_by_role("link", name="Audit").click()
+    expect(page.get_by_role("cell", name="sent by <b>mistake</b>")).to_be_visible(timeout=10_000)
+
+
+def test_children_are_ordered_from_the_page_of_workers(page: Page) -> None:
+    """The form says what it touches, and the worker follows before one's eyes."""
+    page.goto("/workers")
+    page.get_by_label("Children").fill("3")
+    page.get_by_label("Reason").fill("a test")
+    page.get_by_role("button", name="Give the order").click()
+    expect(page.get_by_text("The order is given")).to_be_visible()
+    children = page.locator(".facts div", has=page.locator("dt", has_text="Children"))
+    expect(children.locator("dd")).to_have_text("3", timeout=30_000)
+
+
+def test_filters_stand_in_the_address(page: Page, site: Site) -> None:
+    """What was asked for can be sent to somebody, and comes back filled in."""
+    page.goto("/tasks")
+    page.get_by_label("dead", exact=True).check()
+    page.get_by_label("Task", exact=True).fill("never_works")
+    page.get_by_role("button", name="Show").click()
+    expect(page).to_have_url(re.compile(r"state=dead&task=never_works"))
+    expect(page.get_by_role("link", name=site.tasks["dies"].id)).to_be_visible()
+    expect(page.get_by_label("dead", exact=True)).to_be_checked()
+    expect(page.get_by_label("Task", exact=True)).to_have_value("never_works")
+
+
+def test_hostile_texts_stay_texts(page: Page, site: Site) -> None:
+    """No script of anybody's runs, no element of anybody's is made, and no other server is asked."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    hostile, result = site.tasks["hostile"].id, site.tasks["hostile result"].id
+    paths = ["/", "/tasks", "/tasks?state=dead", f"/tasks/{hostile}", f"/tasks/{result}", "/audit"]
+    paths += [f"/tasks?text={quote('<img src=x onerror=window.hurt=1>')}"]
+    for path in paths:
+        visit(page, path)
+        page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+        assert page.evaluate("window.hurt") is None, path
+        assert (
+            page.evaluate("document.querySelectorAll('iframe, img[src=x], base, style').length")
+            == 0
+        )
+    assert [url for url in asked if not url.startswith(site.url)] == []
+
+
+def test_it_works_by_keyboard_alone(page: Page, site: Site) -> None:
+    """From the skip link over the menu to a task, with the focus to be seen at each step."""
+    page.goto("/tasks?state=dead&task=never_works")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    link = page.get_by_role("link", name=site.tasks["dies"].id)
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if link.evaluate("link => link === document.activeElement"):
+            break
+    expect(link).to_be_focused()
+    assert link.evaluate("link => getComputedStyle(link).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("never_works")
+
+
+def test_it_works_without_scripts(chromium: Browser, site: Site) -> None:
+    """Everything but charts and live parts: what is fetched later has a link instead."""
+    context = chromium.new_context(base_url=site.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_role("link", name=site.tasks["dies"].id).first.click()
+    page.get_by_role("link", name="Read them").click()
+    expect(page.get_by_text('"n": 42')).to_be_visible()
+    page.go_back()
+    page.get_by_role("link", name="Read it from Jaeger").click()
+    expect(page.locator(".waterfall rect").first).to_be_visible()
+    context.close()
+
+
+def test_the_colours_can_be_switched_and_stay(page: Page) -> None:
+    """Light by the system, dark by the switch, and dark still on the next page."""
+    page.goto("/")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Light or dark").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    page.get_by_role("link", name="Queues", exact=True).click()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_a_token_is_asked_for_once(chromium: Browser, site: Site) -> None:
+    """The login leads on to where one wanted to go, live parts work behind it, and one can log out."""
+    with served(site.stage, "--token", "secret", "--read-only") as url:
+        context = chromium.new_context(base_url=url)
+        page = context.new_page()
+        page.goto("/queues")
+        page.get_by_label("Token").fill("wrong")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("alert")).to_have_text("This is not the token.")
+        page.get_by_label("Token").fill("secret")
+        page.get_by_role("button", name="Log in").click()
+        expect(page).to_have_url(f"{url}/queues")
+        expect(page.get_by_role("cell", name=f"{site.stage.app.name}.tasks.high")).to_be_visible(
+            timeout=20_000
+        )
+        expect(page.get_by_text("read only")).to_be_visible()
+        page.get_by_role("button", name="Log out").click()
+        page.goto("/queues")
+        expect(page.get_by_label("Token")).to_be_visible()
+        context.close()
