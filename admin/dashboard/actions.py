@@ -1,28 +1,21 @@
 """What a visitor may do: each one POST, with a reason, refused where the form is not ours."""
 
-from urllib.parse import parse_qs
-
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from taskstream.admin import tasks, workers
+from taskstream.admin.dashboard.forms import read_form, reason_of
 from taskstream.admin.dashboard.guard import root_of
 from taskstream.admin.dashboard.render import render, segment
 from taskstream.admin.dashboard.security import (
     CSRF_COOKIE,
-    CSRF_FIELD,
     SESSION_COOKIE,
     SESSION_SECONDS,
     new_session,
-    refusal,
     same,
 )
 from taskstream.admin.dashboard.shell import Shell, aside
 from taskstream.core.errors import ConfigError
-
-LARGEST_FORM_BYTES = 64 * 1024
-LONGEST_REASON = 1000
 
 
 class Actions:
@@ -37,8 +30,8 @@ class Actions:
 
     async def cancel(self, request: Request) -> Response:
         """Asks for a task's end."""
-        form = await self._form(request)
-        task_id, reason = form.get("id", ""), _reason(form)
+        form = await read_form(self._shell, request)
+        task_id, reason = form.get("id", ""), reason_of(form)
         who = request.scope["state"]["user"]
         done = await aside(
             lambda: tasks.cancel(self._shell.app, task_id, reason=reason, who=who)
@@ -48,8 +41,8 @@ class Actions:
 
     async def scale(self, request: Request) -> Response:
         """Orders how many children a worker, or each of them, is to have."""
-        form = await self._form(request)
-        number, reason = form.get("children", ""), _reason(form)
+        form = await read_form(self._shell, request)
+        number, reason = form.get("children", ""), reason_of(form)
         if not number.isascii() or not number.isdigit():
             raise ConfigError(f"children {number!r} is no number")
         worker = form.get("worker") or None
@@ -63,7 +56,7 @@ class Actions:
 
     async def login(self, request: Request) -> Response:
         """Takes the token, and gives a cookie for it."""
-        form = await self._form(request, acts=False)
+        form = await read_form(self._shell, request, acts=False)
         to, access = form.get("to", "/"), self._shell.access
         if not access.token or not same(form.get("token", ""), access.token):
             page = render("login.html", **self._shell.visitor(request), to=to, wrong=True)
@@ -85,36 +78,11 @@ class Actions:
 
     async def logout(self, request: Request) -> Response:
         """Takes the cookie back."""
-        await self._form(request, acts=False)
+        await read_form(self._shell, request, acts=False)
         answer = _to(request, "/login")
         for name in (SESSION_COOKIE, CSRF_COOKIE):
             answer.delete_cookie(name, path=root_of(request) or "/")
         return answer
-
-    async def _form(self, request: Request, *, acts: bool = True) -> dict[str, str]:
-        """The fields of a form of ours; refuses any other, and those that act where nothing may."""
-        if acts and self._shell.access.read_only:
-            raise HTTPException(403, "This dashboard is for reading only")
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > LARGEST_FORM_BYTES:
-                raise HTTPException(413, "The form is too large")
-        fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
-        form = {name: values[-1] for name, values in fields.items()}
-        why = refusal(
-            self._shell.access, request.scope["state"]["headers"], form.get(CSRF_FIELD, "")
-        )
-        if why:
-            raise HTTPException(403, f"Refused: {why}")
-        return form
-
-
-def _reason(form: dict[str, str]) -> str:
-    reason = form.get("reason", "").strip()[:LONGEST_REASON]
-    if not reason:
-        raise ConfigError("a reason is needed: whoever reads the audit log will ask for it")
-    return reason
 
 
 def _to(request: Request, path: str) -> Response:

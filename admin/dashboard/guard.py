@@ -103,7 +103,9 @@ def path_of(request: Request) -> str:
 
 def _complete(headers: MutableHeaders, cookie: str, *, static: bool) -> None:
     if static:
-        headers["cache-control"] = "public, max-age=31536000, immutable"  # the address has a version
+        headers["cache-control"] = (
+            "public, max-age=31536000, immutable"  # the address has a version
+        )
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if cookie and "text/html" in headers.get("content-type", ""):

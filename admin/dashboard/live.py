@@ -1,8 +1,8 @@
 """What goes on now, kept in memory, so that no page waits for Kafka.
 
 Threads of this process read; pages look at what they have found. One follows the events topic and counts
-attempts by the second. One reads the actions of all times once. One asks for lanes and workers, and rests
-for longer than that took. What can't be read now is said on the pages and tried again.
+attempts by the second, one follows the dead letters. One reads the actions of all times once. One asks for
+lanes and workers, and rests for longer than that took. What can't be read now is said on the pages and tried again.
 
 Memory is bounded: counts by rings, lists and names by the constants below.
 """
@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from taskstream.admin import audit, queues, workers
+from taskstream.admin.dashboard.morgue import Morgue
 from taskstream.admin.dashboard.rings import Ring, bucket_of
 from taskstream.admin.events import events
 from taskstream.admin.queues import Lane
 from taskstream.admin.workers import Worker
+from taskstream.broker.follow import Follower
 from taskstream.core.audit import Action
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import TaskstreamError
@@ -46,9 +48,6 @@ LOOK_EVERY = 3.0
 
 LOOKS = int(WINDOW / LOOK_EVERY)
 """How many looks are kept for the chart of what waits."""
-
-DEAD_EVERY = 20.0
-"""Seconds between two counts of the dead letters, for which all of them are read."""
 
 REST = 4.0
 """How many times as long as a look took the next one waits: a slow Kafka is not asked all the time."""
@@ -223,6 +222,8 @@ class Live:
         self._app = app
         self._clock = clock
         self.pulse = Pulse(clock)
+        self.morgue = Morgue()
+        self._letters: Follower | None = None
         self._look = Look()
         self._lag: deque[tuple[float, dict[str, int]]] = deque(maxlen=LOOKS)
         self._troubles: dict[str, str] = {}
@@ -247,12 +248,21 @@ class Live:
             ]
             for thread in self._threads:
                 thread.start()
+            self._letters = Follower(
+                self._app.settings,
+                self._app.names.dead,
+                self.morgue.hear,
+                client_id="taskstream-dashboard-dead",
+            )
+            self._letters.start()
 
     def close(self, timeout: float = 5.0) -> None:
         """Ends the reading; safe to call again."""
         self._closing.set()
         for thread in self._threads:
             thread.join(timeout)
+        if self._letters is not None:
+            self._letters.close(timeout)
 
     @property
     def closed(self) -> bool:
@@ -305,21 +315,15 @@ class Live:
             self._closing.wait(AGAIN_AFTER)
 
     def _look_again(self) -> None:
-        counted_at = -DEAD_EVERY
-        dead: dict[str, int] = {}
-
-        def ask(*, count_dead: bool) -> None:
-            lanes = queues.lanes(self._app, count_dead=count_dead, clock=self._clock)
-            if count_dead:
-                dead.update((lane.topic, lane.dead) for lane in lanes)
-            told = [replace(lane, dead=dead.get(lane.topic, 0)) for lane in lanes]
+        def ask() -> None:
+            dead = self.morgue.by_topic()
+            lanes = queues.lanes(self._app, count_dead=False, clock=self._clock)
+            told = [replace(lane, dead=dead[lane.topic]) for lane in lanes]
             self.see(told, workers.workers(self._app, clock=self._clock))
 
         while not self._closing.is_set():
             begun = self._clock.monotonic()
-            counts = begun - counted_at >= DEAD_EVERY
-            if self._try("lanes", lambda counts=counts: ask(count_dead=counts)) and counts:  # type: ignore[misc]
-                counted_at = begun
+            self._try("lanes", ask)
             took = self._clock.monotonic() - begun
             self._closing.wait(max(LOOK_EVERY, REST * took))
 

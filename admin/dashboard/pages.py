@@ -73,7 +73,13 @@ class Pages:
         view = await aside(lambda: self.view(task_id))
         status = 404 if view.row is None and not view.holder else 200
         return self._shell.page(
-            request, "task.html", f"Task {task_id}", status=status, task=view, done=_done(request)
+            request,
+            "task.html",
+            f"Task {task_id}",
+            status=status,
+            task=view,
+            done=_done(request),
+            letter=self._shell.live.morgue.of(task_id),
         )
 
     def view(self, task_id: str) -> views.TaskView:
@@ -81,10 +87,6 @@ class Pages:
         live = self._shell.live
         rows = self._shell.store().read(task_id)
         return views.task_view(task_id, rows, live.look.workers, live.pulse.actions())
-
-    async def dead(self, request: Request) -> Response:
-        """The tasks that died: until dead letters have a page of their own, a list of tasks."""
-        return RedirectResponse(f"{root_of(request)}/tasks?state=dead", 303)
 
     async def schemas(self, request: Request) -> Response:
         """All stored schemas."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +35,7 @@ def environment() -> Environment:
         pretty=words.pretty,
         tone=tone,
         segment=segment,
+        pattern=escape,
     )
     made.globals["version"] = fingerprint()
     return made

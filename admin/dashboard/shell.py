@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse
 
 from taskstream.admin.dashboard.frames import Frames
 from taskstream.admin.dashboard.guard import root_of
+from taskstream.admin.dashboard.jobs import Jobs
 from taskstream.admin.dashboard.live import Live
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.security import Access
@@ -45,6 +46,7 @@ class Shell:
         live: what goes on.
         frames: parts of pages that change by themselves.
         jaeger_url: of Jaeger; empty to look for that of `taskstream up`.
+        jobs: actions that take longer.
         clock: the time.
     """
 
@@ -53,6 +55,7 @@ class Shell:
     live: Live
     frames: Frames
     jaeger_url: str
+    jobs: Jobs
     clock: Clock
 
     def page(

@@ -13,8 +13,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from taskstream.admin.dashboard.actions import Actions
+from taskstream.admin.dashboard.dead import Dead
 from taskstream.admin.dashboard.frames import Frames
 from taskstream.admin.dashboard.guard import Guard, refused
+from taskstream.admin.dashboard.jobs import Jobs
 from taskstream.admin.dashboard.live import Live
 from taskstream.admin.dashboard.pages import Pages
 from taskstream.admin.dashboard.parts import Parts
@@ -40,8 +42,9 @@ def build(
         clock: the time.
     """
     live = Live(app, clock=clock)
-    shell = Shell(app, access, live, Frames(live, clock), jaeger_url, clock)
-    pages, parts, actions = Pages(shell), Parts(shell), Actions(shell)
+    jobs = Jobs(clock)
+    shell = Shell(app, access, live, Frames(live, clock), jaeger_url, jobs, clock)
+    pages, dead, parts, actions = Pages(shell), Dead(shell), Parts(shell), Actions(shell)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -49,6 +52,7 @@ def build(
         try:
             yield
         finally:
+            jobs.stop()
             live.close()
 
     # One function of a request to an answer for each address; ids may hold anything, slashes too.
@@ -57,7 +61,9 @@ def build(
         Route("/queues", pages.queues),
         Route("/tasks", pages.tasks),
         Route("/tasks/{id:path}", pages.task),
-        Route("/dead", pages.dead),
+        Route("/dead", dead.letters),
+        Route("/dead/preview", dead.preview),
+        Route("/jobs/{id}", dead.job),
         Route("/workers", pages.workers),
         Route("/schemas", pages.schemas),
         Route("/schemas/{name}", pages.schema),
@@ -69,6 +75,8 @@ def build(
         Route("/parts/story", parts.story),
         Route("/parts/values", parts.values),
         Route("/parts/trace", parts.trace),
+        Route("/parts/job", dead.job_part),
+        Route("/actions/dead", dead.act, methods=["POST"]),
         Route("/actions/cancel", actions.cancel, methods=["POST"]),
         Route("/actions/scale", actions.scale, methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC)),

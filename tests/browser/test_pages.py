@@ -6,17 +6,20 @@ table without its scrolling frame (a phone's page is too wide).
 """
 
 import re
+from typing import Literal
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 from tests.browser.conftest import AXE, Site, served
+from tests.support.eventually import eventually
 
 from taskstream import State
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
-WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+WIDE: ViewportSize = {"width": 1280, "height": 900}
+NARROW: ViewportSize = {"width": 390, "height": 844}
 ALL_LOADED = "document.querySelectorAll('.htmx-request').length === 0"
 
 
@@ -28,6 +31,8 @@ def pages_of(site: Site) -> dict[str, str]:
         "tasks-dead": "/tasks?state=dead",
         "task": f"/tasks/{site.tasks['dies'].id}",
         "task-running": f"/tasks/{site.tasks['runs'].id}",
+        "dead": "/dead",
+        "preview": f"/dead/preview?what=redrive&id={site.tasks['dies'].id}",
         "queues": "/queues",
         "workers": "/workers",
         "schemas": "/schemas",
@@ -49,7 +54,9 @@ def visit(page: Page, path: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_fit_for_everybody(chromium: Browser, site: Site, scheme: str) -> None:
+def test_every_page_is_fit_for_everybody(
+    chromium: Browser, site: Site, scheme: Literal["light", "dark"]
+) -> None:
     """Axe finds nothing on any page, wide or narrow, in either colours; no page is wider than a phone."""
     for size in (WIDE, NARROW):
         context = chromium.new_context(
@@ -83,6 +90,70 @@ def test_a_failed_task_is_found_from_the_overview_in_one_click(page: Page, site:
     expect(page.locator(".waterfall rect").first).to_be_visible()
     link = page.get_by_role("link", name="Open it in Jaeger").get_attribute("href") or ""
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/trace/[0-9a-f]{32}", link)
+
+
+def test_a_task_is_corrected_and_redriven_and_succeeds(page: Page, site: Site) -> None:
+    """From the overview to its letter, its arguments put right, and its story whole: two runs, one trace."""
+    pays = site.publish("pays", "o-99", -5)
+    site.wait_for(pays, State.DEAD)
+    page.goto("/")
+    page.get_by_role("link", name=pays.id).first.click(timeout=30_000)
+    page.get_by_role("link", name="Correct and redrive").click(timeout=30_000)
+    expect(page.get_by_text("1 letters are meant; 1 tasks would run again.")).to_be_visible()
+    page.get_by_label("Arguments").fill('{"order_id": "o-99", "cents": 500}')
+    page.get_by_label("Reason").fill("the price was wrong")
+    page.get_by_role("button", name="Redrive 1").click()
+    expect(page.get_by_text("1 letters are meant; 1 tasks run again.")).to_be_visible(
+        timeout=30_000
+    )
+    page.get_by_role("link", name="To the task").click()
+    expect(page.locator("#story .badge").first).to_have_text("succeeded", timeout=30_000)
+    expect(page.locator("#story caption", has_text="Run 1, asked for by")).to_contain_text(
+        "the price was wrong"
+    )
+    expect(page.locator("#story caption", has_text="of the first run")).to_be_visible()
+    visit(page, f"/tasks/{pays.id}")
+    expect(page.get_by_text('"cents": 500')).to_be_visible()
+    expect(page.get_by_text("Correct and redrive")).to_have_count(0)
+    for name in ("process", "send"):
+        assert page.locator(".waterfall th", has_text=name).count() >= 4, name
+    page.get_by_role("link", name="Audit").click()
+    expect(page.get_by_role("row", name=re.compile("redrive.*the price was wrong"))).to_be_visible(
+        timeout=10_000
+    )
+
+
+def test_many_letters_are_redriven_and_purged_by_their_reason(page: Page, site: Site) -> None:
+    """What is shown is counted in a preview, which touches nothing, and then done, and gone from the list."""
+    handles = [site.publish("gives_up", number) for number in range(100, 103)]
+    for handle in handles:
+        site.wait_for(handle, State.DEAD)
+    page.goto("/dead?task=gives_up&text=10")
+    caption = page.locator("caption", has_text="Open letters")
+    page.wait_for_function("document.querySelectorAll('main tbody tr th a').length > 3")
+    expect(caption).to_contain_text(": 3")
+    page.get_by_role("link", name="Preview a redrive").click()
+    expect(page.get_by_text("3 letters are meant; 3 tasks would run again.")).to_be_visible()
+    page.get_by_label("Reason").fill("once more")
+    page.get_by_role("button", name="Redrive 3").click()
+    expect(page.get_by_text("3 letters are meant; 3 tasks run again.")).to_be_visible(
+        timeout=30_000
+    )
+
+    def again() -> None:
+        assert all(
+            {row.run for row in site.stage.rows(handle) if row.state is State.DEAD} == {0, 1}
+            for handle in handles
+        )
+
+    site.apart.submit(eventually, again, 30.0).result()
+    page.goto("/dead/preview?what=purge&task=gives_up&text=10")
+    expect(page.get_by_text("3 letters are meant; 3 would be closed")).to_be_visible()
+    page.get_by_label("Reason").fill("hopeless")
+    page.get_by_role("button", name="Purge 3").click()
+    expect(page.get_by_text("3 are closed")).to_be_visible(timeout=30_000)
+    page.goto("/dead?task=gives_up&text=10")
+    expect(caption).to_contain_text(": 0")
 
 
 def test_what_happens_is_seen_without_loading_again(page: Page, site: Site) -> None:

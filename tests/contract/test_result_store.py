@@ -272,20 +272,20 @@ def test_search_finds_what_matches_alone(store: ResultStore) -> None:
         task="ship", error_type="Oops", error="No Such City: Atlantis", queue="gpu", priority="low"
     )
     write(store, full, other, bad)
-    bounds = {"since": start, "until": start + 10}
+    within = Search(since=start, until=start + 10)
     wanted = {
-        Search(**bounds): [bad, other, full],
-        Search(**bounds, states=frozenset({State.DEAD, State.RETRYING})): [bad, full],
-        Search(**bounds, task="ship"): [bad, other],
-        Search(**bounds, queue="gpu"): [bad],
-        Search(**bounds, priority="high"): [full],
-        Search(**bounds, key="k-ä"): [full],
-        Search(**bounds, worker="host/1"): [full],
-        Search(**bounds, text="city: atl"): [bad],
-        Search(**bounds, text="oops"): [bad],
+        within: [bad, other, full],
+        within._replace(states=frozenset({State.DEAD, State.RETRYING})): [bad, full],
+        within._replace(task="ship"): [bad, other],
+        within._replace(queue="gpu"): [bad],
+        within._replace(priority="high"): [full],
+        within._replace(key="k-ä"): [full],
+        within._replace(worker="host/1"): [full],
+        within._replace(text="city: atl"): [bad],
+        within._replace(text="oops"): [bad],
         Search(since=start + 2, until=start + 3): [other],
-        Search(**bounds, task="ship", states=frozenset({State.SUCCEEDED})): [other],
-        Search(**bounds, task="ship", key="k-ä"): [],
+        within._replace(task="ship", states=frozenset({State.SUCCEEDED})): [other],
+        within._replace(task="ship", key="k-ä"): [],
     }
     for search, rows in wanted.items():
         found = store.search(search, 10, seconds=PATIENCE)

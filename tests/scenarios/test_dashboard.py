@@ -32,7 +32,7 @@ from taskstream.core.ids import new_id
 from taskstream.results.row import Row, partition_of
 
 ORIGIN = "http://dash.example"
-PAGES = ("/", "/queues", "/tasks", "/workers", "/schemas", "/audit")
+PAGES = ("/", "/queues", "/tasks", "/dead", "/workers", "/schemas", "/audit")
 
 
 @dataclass(slots=True)
@@ -229,6 +229,10 @@ def test_hostile_texts_are_shown_and_nothing_else(stage: Stage) -> None:
                 f"/audit?who={part}&verb={part}&target={part}",
                 f"/parts/values?id={quote(task_id, safe='')}",
                 f"/parts/trace?trace={part}",
+                f"/dead?reason={part}&task={part}&text={part}&id={part}",
+                f"/dead?since={part}",
+                f"/dead/preview?what=redrive&task={part}",
+                f"/jobs/{part}?task={part}",
                 f"/schemas/{part}",
                 f"/login?to={part}",
                 f"/{part}",
@@ -309,7 +313,7 @@ def test_no_other_site_can_act(stage: Stage) -> None:
             ({"csrf": ""}, {}),
             ({"csrf": "0" * 64}, {}),
         ):
-            for action in ("cancel", "scale"):
+            for action in ("cancel", "scale", "dead"):
                 answer = visitor.post(f"/actions/{action}", {**form, **changed}, **headers)
                 assert answer.status_code == 403, (action, changed, headers)
         visitor.client.cookies.clear()
@@ -325,7 +329,7 @@ def test_read_only_changes_nothing(stage: Stage) -> None:
         for page in ("/workers", f"/tasks/{task.id}"):
             assert "/actions/" not in visitor.get(page).text
         form = {"csrf": visitor.token_of("/login"), "id": task.id, "reason": "harm"}
-        for action in ("cancel", "scale"):
+        for action in ("cancel", "scale", "dead"):
             assert visitor.post(f"/actions/{action}", form).status_code == 403
     assert audit.actions(stage.app) == []
 
