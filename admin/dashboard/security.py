@@ -70,6 +70,7 @@ class Access:
         read_only: bool = False,
     ) -> "Access":
         """The access with a secret that follows from the token, so that several processes share it."""
+        hosts = frozenset(host.lower() for host in hosts)
         if not token:
             return cls(user_header=user_header, hosts=hosts, read_only=read_only)
         secret = hashlib.sha256(b"taskstream dashboard " + token.encode()).digest()
@@ -109,7 +110,10 @@ def is_loopback(host: str) -> bool:
 
 def knows_host(access: Access, headers: Mapping[str, str]) -> bool:
     """Whether the request was meant for us by name."""
-    name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    try:
+        name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return False
     return not access.hosts or name in access.hosts
 
 
@@ -162,8 +166,9 @@ def refusal(access: Access, headers: Mapping[str, str], token: str) -> str:
         headers: of the request, names in small letters.
         token: what the form sent.
     """
-    origin = headers.get("origin", "")
-    if urlsplit(origin).netloc != headers.get("host", "") or not origin:
+    # The scheme is not compared: behind a proxy that speaks TLS ours is another one.
+    _, _, origin = headers.get("origin", "").partition("://")
+    if not origin or origin != headers.get("host", ""):
         return "the request comes from another site"
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return "the request comes from another site"

@@ -1,8 +1,8 @@
 """The dashboard in a real browser: what can be seen, done and heard there, with and without scripts.
 
-Broken on purpose once, and seen to fail: `autoescape=False` (a script of a task's error runs), a `label` taken
-from the filters (axe), the look at what is in use left out of `dashboard.js` (an open traceback closes), a
-table without its scrolling frame (a phone's page is too wide).
+Broken on purpose once, and seen to fail: `autoescape=False` (an element of a task's error is made), a `label`
+taken from the filters (axe), the look at what is in use left out of `dashboard.js` (the focus is lost), tables
+without their scrolling frame (a phone's page is too wide).
 """
 
 import re

@@ -1,6 +1,6 @@
 """The dashboard's pages and actions over ASGI, on the real servers; in a browser: `tests/browser`.
 
-Broken on purpose once, and seen to fail: `autoescape=False` in the templates' environment, `Actions._form`
+Broken on purpose once, and seen to fail: `autoescape=False` in the templates' environment, `read_form`
 without `refusal`, without its look at `read_only`, `Guard` without its look at the session, `admin.tasks.cancel`
 without `who`, `_record_at` without its look at the id.
 """

@@ -1,7 +1,7 @@
 """Who may look at the dashboard and who may act, as pure rules.
 
-Broken on purpose once, and seen to fail: `refusal` without the look at the origin, without the cookie, with
-a token for another cookie let through; a session without its end; a name as a loopback address.
+Broken on purpose once, and seen to fail: `refusal` without the look at the origin, at the site, and at the
+token; a session without its end; a name as a loopback address.
 """
 
 import re
@@ -62,6 +62,8 @@ def test_a_form_of_ours_may_act() -> None:
         {"origin": "http://evil.example"},
         {"origin": "http://localhost:8787.evil.example"},
         {"origin": "http://localhost:9999"},
+        {"origin": "http://["},
+        {"origin": "localhost:8787"},
         {"origin": "http://evil.example@localhost:8787"},
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"},
@@ -137,7 +139,7 @@ def test_only_known_names_are_answered() -> None:
     access = Access.of(hosts=bind_hosts("127.0.0.1", token="", allowed=frozenset({"dash.example"})))
     for name in ("127.0.0.1:8787", "localhost", "[::1]:8787", "dash.example:443"):
         assert knows_host(access, {"host": name}), name
-    for name in ("evil.example:8787", "localhost.evil.example", "", "evil@x"):
+    for name in ("evil.example:8787", "localhost.evil.example", "", "evil@x", "[", "[::1"):
         assert not knows_host(access, {"host": name}), name
 
 

@@ -1,8 +1,7 @@
 """What the dashboard's pages show, made from plain values.
 
 Broken on purpose once, and seen to fail: a heartbeat that is older than the row believed, `Query.parameters`
-without the mark, a waterfall that passes over spans without a parent, times without a zone taken as local
-ones.
+without the mark, a waterfall that begins at roots alone, times without a zone taken as local ones.
 """
 
 import os
