@@ -82,3 +82,11 @@ def test_a_ring_forgets(width: float) -> None:
     ring.add(START, "a", START)
     assert ring.total(START + 14 * width)["a"] == 1
     assert ring.total(START + 16 * width)["a"] == 0
+
+
+def test_a_clock_that_is_ahead_keeps_its_place() -> None:
+    """The second to come has the oldest one's place: what is told late of that wipes nothing out."""
+    ring: Ring[str] = Ring(10)
+    ring.add(START + 1, "ahead", START)
+    ring.add(START - 9, "late", START)
+    assert ring.total(START) == Counter({"ahead": 1})
