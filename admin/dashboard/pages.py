@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from taskstream.admin.dashboard import views
+from taskstream.admin.dashboard.again import VERBS
 from taskstream.admin.dashboard.guard import root_of
 from taskstream.admin.dashboard.query import FINDABLE, Query
 from taskstream.admin.dashboard.render import render, segment
@@ -41,7 +42,16 @@ class Pages:
 
     async def queues(self, request: Request) -> Response:
         """Each priority of each queue."""
-        return self._shell.page(request, "queues.html", "Queues")
+        app = self._shell.app
+        await aside(app.load_tasks)
+        targets = [f"queue:{queue}" for queue in app.queues]
+        targets += [
+            f"queue:{queue}.{priority}" for queue in app.queues for priority in app.queues[queue]
+        ]
+        targets += [f"task:{name}" for name in sorted(app.tasks)]
+        return self._shell.page(
+            request, "queues.html", "Queues", targets=targets, verbs=VERBS, done=_done(request)
+        )
 
     async def workers(self, request: Request) -> Response:
         """Who is alive and what runs there."""
@@ -173,6 +183,7 @@ def _number(text: str) -> int:
 _DONE: dict[str, Any] = {
     "cancel": "A cancel was requested: the task ends within a second or so.",
     "ended": "There was nothing to cancel: the task has ended.",
+    "order": "The order is given: workers follow it within a second or so.",
     "scale": "The order is given: workers follow it within a second or so.",
 }
 

@@ -30,6 +30,7 @@ NAVIGATION = (
     ("queues", "Queues"),
     ("workers", "Workers"),
     ("dead", "Dead letters"),
+    ("replay", "Replay"),
     ("schemas", "Schemas"),
     ("audit", "Audit"),
 )

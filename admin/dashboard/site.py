@@ -13,6 +13,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from taskstream.admin.dashboard.actions import Actions
+from taskstream.admin.dashboard.again import Again
 from taskstream.admin.dashboard.dead import Dead
 from taskstream.admin.dashboard.frames import Frames
 from taskstream.admin.dashboard.guard import Guard, refused
@@ -44,7 +45,8 @@ def build(
     live = Live(app, clock=clock)
     jobs = Jobs(clock)
     shell = Shell(app, access, live, Frames(live, clock), jaeger_url, jobs, clock)
-    pages, dead, parts, actions = Pages(shell), Dead(shell), Parts(shell), Actions(shell)
+    pages, parts, actions = Pages(shell), Parts(shell), Actions(shell)
+    dead, again = Dead(shell), Again(shell)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -61,6 +63,9 @@ def build(
         Route("/queues", pages.queues),
         Route("/tasks", pages.tasks),
         Route("/tasks/{id:path}", pages.task),
+        Route("/queues/preview", again.order_preview),
+        Route("/replay", again.replay),
+        Route("/replay/preview", again.replay_preview),
         Route("/dead", dead.letters),
         Route("/dead/preview", dead.preview),
         Route("/jobs/{id}", dead.job),
@@ -75,6 +80,9 @@ def build(
         Route("/parts/story", parts.story),
         Route("/parts/values", parts.values),
         Route("/parts/trace", parts.trace),
+        Route("/parts/replays", again.known),
+        Route("/actions/replay", again.act_replay, methods=["POST"]),
+        Route("/actions/queue", again.act_order, methods=["POST"]),
         Route("/parts/job", dead.job_part),
         Route("/actions/dead", dead.act, methods=["POST"]),
         Route("/actions/cancel", actions.cancel, methods=["POST"]),

@@ -34,6 +34,9 @@ def pages_of(site: Site) -> dict[str, str]:
         "dead": "/dead",
         "preview": f"/dead/preview?what=redrive&id={site.tasks['dies'].id}",
         "queues": "/queues",
+        "order": "/queues/preview?verb=pause&target=task%3Aadd",
+        "replay": "/replay",
+        "replay-preview": "/replay/preview?since=1h&task=receipt",
         "workers": "/workers",
         "schemas": "/schemas",
         "schema": "/schemas/receipt",
@@ -154,6 +157,39 @@ def test_many_letters_are_redriven_and_purged_by_their_reason(page: Page, site: 
     expect(page.get_by_text("3 are closed")).to_be_visible(timeout=30_000)
     page.goto("/dead?task=gives_up&text=10")
     expect(caption).to_contain_text(": 0")
+
+
+def test_tasks_are_replayed_after_a_dry_run(page: Page, site: Site) -> None:
+    """The preview says how many, of which task, with some of them; the replay is on the list and on record."""
+    page.goto("/replay")
+    page.get_by_label("Written since").fill("1h")
+    page.get_by_label("Task, like").fill("rec*")
+    page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_text("1 tasks would be published again.")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("link", name=site.tasks["works"].id)).to_be_visible()
+    page.get_by_label("Reason").fill("once more")
+    page.get_by_role("button", name="Replay").click()
+    expect(page.get_by_text("1 tasks are published again.")).to_be_visible(timeout=30_000)
+    page.get_by_role("link", name="Replay", exact=True).click()
+    expect(page.get_by_role("row", name=re.compile("once more.*finished"))).to_be_visible(
+        timeout=20_000
+    )
+
+
+def test_a_queue_is_paused_and_let_go(page: Page) -> None:
+    """The preview says what it means and how many wait; the lane says that it is paused, and then not."""
+    for verb, badges in (("pause", 1), ("resume", 0)):
+        page.goto("/queues")
+        page.get_by_label("Order", exact=True).select_option(verb)
+        page.get_by_label("of", exact=True).select_option("queue:tasks.low")
+        page.get_by_role("button", name="Preview").click()
+        expect(page.get_by_text("tasks are queued or run")).to_be_visible(timeout=30_000)
+        page.get_by_label("Reason").fill("a test")
+        page.get_by_role("button", name=verb.capitalize()).click()
+        expect(page.get_by_text("The order is given")).to_be_visible(timeout=30_000)
+        expect(page.locator("table .badge", has_text="paused")).to_have_count(
+            badges, timeout=30_000
+        )
 
 
 def test_what_happens_is_seen_without_loading_again(page: Page, site: Site) -> None:

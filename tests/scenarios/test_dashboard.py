@@ -32,7 +32,7 @@ from taskstream.core.ids import new_id
 from taskstream.results.row import Row, partition_of
 
 ORIGIN = "http://dash.example"
-PAGES = ("/", "/queues", "/tasks", "/dead", "/workers", "/schemas", "/audit")
+PAGES = ("/", "/queues", "/tasks", "/dead", "/replay", "/workers", "/schemas", "/audit")
 
 
 @dataclass(slots=True)
@@ -233,6 +233,10 @@ def test_hostile_texts_are_shown_and_nothing_else(stage: Stage) -> None:
                 f"/dead?since={part}",
                 f"/dead/preview?what=redrive&task={part}",
                 f"/jobs/{part}?task={part}",
+                f"/replay/preview?since=1h&task={part}&where={part}",
+                f"/replay/preview?since={part}",
+                f"/queues/preview?verb=pause&target={part}",
+                f"/queues/preview?verb={part}",
                 f"/schemas/{part}",
                 f"/login?to={part}",
                 f"/{part}",
@@ -313,7 +317,7 @@ def test_no_other_site_can_act(stage: Stage) -> None:
             ({"csrf": ""}, {}),
             ({"csrf": "0" * 64}, {}),
         ):
-            for action in ("cancel", "scale", "dead"):
+            for action in ("cancel", "scale", "dead", "replay", "queue"):
                 answer = visitor.post(f"/actions/{action}", {**form, **changed}, **headers)
                 assert answer.status_code == 403, (action, changed, headers)
         visitor.client.cookies.clear()
@@ -329,7 +333,7 @@ def test_read_only_changes_nothing(stage: Stage) -> None:
         for page in ("/workers", f"/tasks/{task.id}"):
             assert "/actions/" not in visitor.get(page).text
         form = {"csrf": visitor.token_of("/login"), "id": task.id, "reason": "harm"}
-        for action in ("cancel", "scale", "dead"):
+        for action in ("cancel", "scale", "dead", "replay", "queue"):
             assert visitor.post(f"/actions/{action}", form).status_code == 403
     assert audit.actions(stage.app) == []
 
