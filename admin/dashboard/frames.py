@@ -74,7 +74,7 @@ class Frames:
     def _failures(self) -> Mapping[str, Any]:
         pulse = self._live.pulse
         dead, again = (pulse.failures(state) for state in (State.DEAD, State.RETRYING))
-        return {"dead": dead[: views.SHOWN_FAILURES], "again": again[: views.SHOWN_FAILURES // 2]}
+        return {"dead": dead[: views.SHOWN_FAILURES], "again": again[: views.SHOWN_RETRIES]}
 
     def _workers(self) -> Mapping[str, Any]:
         look = self._live.look

@@ -34,7 +34,8 @@ FEW = 10
 STALE = 30.0
 """Seconds after which what was seen of lanes and workers is old."""
 
-SHOWN_FAILURES = 10
+SHOWN_FAILURES = 15
+SHOWN_RETRIES = 5
 ENDED = (State.SUCCEEDED, State.RETRYING, State.DEAD, State.CANCELLED, State.EXPIRED)
 
 TONES: Mapping[State, str] = {

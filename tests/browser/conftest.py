@@ -5,9 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,20 +55,24 @@ def site(
     kafka: str, cassandra: str, servers: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """A dashboard beside a worker that has run tasks of each kind."""
-    directory = tmp_path_factory.mktemp("site")
+    settings = {
+        "bootstrap_servers": kafka,
+        "cassandra_hosts": cassandra,
+        "otlp_endpoint": servers.settings.get("otlp_endpoint", ""),
+    }
+    with opened(tmp_path_factory.mktemp("site"), HOSTILE, **settings) as site:
+        yield site
+
+
+@contextmanager
+def opened(directory: Path, hostile_texts: Sequence[str], **settings: str) -> Iterator[Site]:
+    """A dashboard beside a worker that has run tasks of each kind, these texts among them."""
     with ThreadPoolExecutor(1) as apart, ExitStack() as stack:
 
         def enter() -> Site:
-            stage = stack.enter_context(
-                staged(
-                    directory,
-                    bootstrap_servers=kafka,
-                    cassandra_hosts=cassandra,
-                    otlp_endpoint=servers.settings.get("otlp_endpoint", ""),
-                )
-            )
+            stage = stack.enter_context(staged(directory, **settings))
             stage.worker()
-            tasks = publish(stage, directory)
+            tasks = publish(stage, directory, hostile_texts)
             return Site(stage, stack.enter_context(served(stage)), tasks, apart)
 
         try:
@@ -77,26 +81,28 @@ def site(
             apart.submit(stack.close).result()
 
 
-def publish(stage: Stage, directory: Path) -> dict[str, Handle[Any]]:
-    """Some tasks of each kind, ended but for those that are to go on."""
+def publish(
+    stage: Stage, directory: Path, hostile_texts: Sequence[str] = HOSTILE
+) -> dict[str, Handle[Any]]:
+    """Some tasks of each kind, ended but for those that are to go on; the one that dies does so last."""
     tasks = {
         "works": stage.task("receipt").publish("o-17", cents=1200),
         "recovers": stage.task("fails_twice").publish(17),
-        "dies": stage.task("never_works").publish(42),
         "runs": stage.task("waits_in_thread").publish(str(directory / "never")),
         "waits": stage.task("add").options(delay=3600).publish(1),
     }
     many = stage.task("add").publish_many({"n": n} for n in range(60))
     hostile = [
         stage.task("says").publish(text[:200], text, ends)
-        for text in HOSTILE
+        for text in hostile_texts
         for ends in ("well", "badly")
     ]
     stage.wait_for(many, {State.SUCCEEDED: len(many)})
     stage.wait_for([tasks["works"], tasks["recovers"]], {State.SUCCEEDED: 2})
+    stage.wait_for(hostile, dict.fromkeys((State.SUCCEEDED, State.DEAD), len(hostile_texts)))
+    tasks["dies"] = stage.task("never_works").publish(42)
     stage.wait_for([tasks["dies"]], {State.DEAD: 1})
-    stage.wait_for(hostile, {State.SUCCEEDED: len(HOSTILE), State.DEAD: len(HOSTILE)})
-    return {**tasks, "hostile": hostile[1], "hostile result": hostile[0]}
+    return {**tasks, "hostile result": hostile[0], "hostile": hostile[1]}
 
 
 class served:  # noqa: N801 - reads as a verb where it is used
