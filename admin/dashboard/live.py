@@ -8,6 +8,7 @@ Memory is bounded: counts by rings, lists and names by the constants below.
 """
 
 import threading
+from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -107,9 +108,7 @@ class Pulse:
         self._run: Ring[int] = Ring(WINDOW)
         self._tasks: dict[str, _PerTask] = {}
         # Apart, because a storm of retries would push the few that died out.
-        self._failures: dict[State, deque[Row]] = {
-            state: deque(maxlen=FAILURES) for state in (State.DEAD, State.RETRYING)
-        }
+        self._failures: dict[State, list[Row]] = {State.DEAD: [], State.RETRYING: []}
         self._actions: deque[Action] = deque(maxlen=ACTIONS)
         self._told: set[tuple[float, str, str, str]] = set()
 
@@ -190,7 +189,7 @@ class Pulse:
         if row.attempt == 0:
             return  # the word of a redrive, no attempt
         now = self._clock.now()
-        at = row.finished or row.written_us / 1e6
+        at = _judged_at(row)
         mine = self._task(row.task)
         self._states.add(at, row.state, now)
         mine.states.add(at, row.state, now)
@@ -202,12 +201,19 @@ class Pulse:
                 self._run.add(at, bucket, now)
                 mine.run.add(at, bucket, now)
         if row.state in self._failures and row.error_type:
-            self._failures[row.state].append(row._replace(value=None, traceback=None))
+            failed = self._failures[row.state]
+            # By their time: partitions are read one after the other, so what comes last may be old.
+            insort(failed, row._replace(value=None, traceback=None), key=_judged_at)
+            del failed[:-FAILURES]
 
     def _task(self, name: str) -> _PerTask:
         if name not in self._tasks and len(self._tasks) >= TASK_NAMES:
             name = OTHERS
         return self._tasks.setdefault(name, _PerTask())
+
+
+def _judged_at(row: Row) -> float:
+    return row.finished or row.written_us / 1e6
 
 
 class Live:

@@ -1,6 +1,6 @@
 """What the dashboard's pages show, made from plain values.
 
-Broken on purpose once, and seen to fail: a heartbeat that is older than the row believed, `Query.parameters`
+Broken on purpose once, and seen to fail: failures in the order of their coming, a heartbeat that is older than the row believed, `Query.parameters`
 without the mark, a waterfall that begins at roots alone, times without a zone taken as local ones.
 """
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskstream.admin.dashboard import views, words
-from taskstream.admin.dashboard.live import ACTIONS, OTHERS, TASK_NAMES, Look, Pulse
+from taskstream.admin.dashboard.live import ACTIONS, FAILURES, OTHERS, TASK_NAMES, Look, Pulse
 from taskstream.admin.dashboard.query import FINDABLE, Query
 from taskstream.admin.dashboard.waterfall import waterfall
 from taskstream.admin.queues import Lane
@@ -148,6 +148,16 @@ def test_the_pulse_counts_each_attempt_and_keeps_what_failed() -> None:
     assert (line.attempts, line.failed, line.dead) == (3, 2, 1)
     pulse.forget_counts()
     assert pulse.lately(60)[0] == Counter()
+
+
+def test_failures_are_in_the_order_of_their_time() -> None:
+    """Partitions of the events topic are read one after the other: what comes last may be the oldest."""
+    pulse = Pulse(ManualClock(NOW + 500))
+    for second in [*range(0, 300, 2), *range(1, 300, 2)]:
+        pulse.hear(row(1, State.DEAD, at=second))
+    assert [one.started for one in pulse.failures(State.DEAD)] == [
+        NOW + second for second in range(299, 299 - FAILURES, -1)
+    ]
 
 
 def test_the_pulse_is_bounded() -> None:
