@@ -31,6 +31,7 @@ NAVIGATION = (
     ("workers", "Workers"),
     ("dead", "Dead letters"),
     ("replay", "Replay"),
+    ("schedules", "Schedules"),
     ("schemas", "Schemas"),
     ("audit", "Audit"),
 )

@@ -24,6 +24,7 @@ from taskstream.admin.dashboard.parts import Parts
 from taskstream.admin.dashboard.render import STATIC
 from taskstream.admin.dashboard.security import Access
 from taskstream.admin.dashboard.shell import Shell
+from taskstream.admin.dashboard.timetable import Timetable
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import ConfigError, TaskstreamError
 
@@ -46,7 +47,7 @@ def build(
     jobs = Jobs(clock)
     shell = Shell(app, access, live, Frames(live, clock), jaeger_url, jobs, clock)
     pages, parts, actions = Pages(shell), Parts(shell), Actions(shell)
-    dead, again = Dead(shell), Again(shell)
+    dead, again, timetable = Dead(shell), Again(shell), Timetable(shell)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -63,6 +64,9 @@ def build(
         Route("/queues", pages.queues),
         Route("/tasks", pages.tasks),
         Route("/tasks/{id:path}", pages.task),
+        Route("/schedules", timetable.schedules),
+        Route("/parts/schedules", timetable.table),
+        Route("/actions/schedule", timetable.act, methods=["POST"]),
         Route("/queues/preview", again.order_preview),
         Route("/replay", again.replay),
         Route("/replay/preview", again.replay_preview),

@@ -35,6 +35,7 @@ def pages_of(site: Site) -> dict[str, str]:
         "queues": "/queues",
         "order": "/queues/preview?verb=pause&target=task%3Aadd",
         "replay": "/replay",
+        "schedules": "/schedules",
         "replay-preview": "/replay/preview?since=1h&task=receipt",
         "workers": "/workers",
         "schemas": "/schemas",

@@ -26,13 +26,23 @@ from tests.support.hostile import HOSTILE
 from tests.support.stage import ROOT, Stage
 
 from taskstream import State
-from taskstream.admin import audit
+from taskstream.admin import audit, schedules
 from taskstream.admin.dashboard import asgi
 from taskstream.core.ids import new_id
 from taskstream.results.row import Row, partition_of
 
 ORIGIN = "http://dash.example"
-PAGES = ("/", "/queues", "/tasks", "/dead", "/replay", "/workers", "/schemas", "/audit")
+PAGES = (
+    "/",
+    "/queues",
+    "/tasks",
+    "/dead",
+    "/replay",
+    "/schedules",
+    "/workers",
+    "/schemas",
+    "/audit",
+)
 
 
 @dataclass(slots=True)
@@ -304,6 +314,23 @@ def _shows(visitor: Visitor, page: str, text: str) -> None:
     assert text in visitor.get(page).text
 
 
+def test_a_schedule_is_shown_held_back_and_run(stage: Stage) -> None:
+    """With what it fires and when; a pause is seen in the list and is on record, and a run has its task."""
+    schedules.add(stage.app, "add", "0 3 * * *", {"n": 1}, name="nightly", tz="Europe/Berlin")
+    with visiting(stage, user_header="X-User") as visitor:
+        visitor.client.headers["x-user"] = "ann"
+        table = visitor.get("/parts/schedules").text
+        assert "nightly" in table
+        assert "0 3 * * * Europe/Berlin" in table
+        form = {"csrf": visitor.token_of("/parts/schedules"), "name": "nightly", "reason": "a test"}
+        for verb in ("pause", "run"):
+            assert visitor.post("/actions/schedule", {**form, "verb": verb}).status_code == 303
+        assert visitor.post("/actions/schedule", {**form, "verb": "remove"}).status_code == 400
+        assert ">paused<" in visitor.get("/parts/schedules").text
+    done = [(one.verb, one.target, one.who) for one in audit.actions(stage.app)][-2:]
+    assert done == [("pause", "schedule:nightly", "ann"), ("run", "schedule:nightly", "ann")]
+
+
 def test_no_other_site_can_act(stage: Stage) -> None:
     """Without the cookie, the token or the origin of our own page, nothing is asked for."""
     task = stage.task("add").publish(1)
@@ -317,7 +344,7 @@ def test_no_other_site_can_act(stage: Stage) -> None:
             ({"csrf": ""}, {}),
             ({"csrf": "0" * 64}, {}),
         ):
-            for action in ("cancel", "scale", "dead", "replay", "queue"):
+            for action in ("cancel", "scale", "dead", "replay", "queue", "schedule"):
                 answer = visitor.post(f"/actions/{action}", {**form, **changed}, **headers)
                 assert answer.status_code == 403, (action, changed, headers)
         visitor.client.cookies.clear()
@@ -333,7 +360,7 @@ def test_read_only_changes_nothing(stage: Stage) -> None:
         for page in ("/workers", f"/tasks/{task.id}"):
             assert "/actions/" not in visitor.get(page).text
         form = {"csrf": visitor.token_of("/login"), "id": task.id, "reason": "harm"}
-        for action in ("cancel", "scale", "dead", "replay", "queue"):
+        for action in ("cancel", "scale", "dead", "replay", "queue", "schedule"):
             assert visitor.post(f"/actions/{action}", form).status_code == 403
     assert audit.actions(stage.app) == []
 
