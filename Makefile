@@ -22,7 +22,7 @@ export PYTHONSAFEPATH := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long check fmt bench bench-short bench-page bench-profile bench-peers bench-constraints faults up down docs constraints wheel-test setup clean
+.PHONY: help demo test long check fmt screenshots bench bench-short bench-page bench-profile bench-peers bench-constraints faults up down docs constraints wheel-test setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ check: $(READY) ## Lint, formatting, types, direction of imports, links
 	$(BIN)/lint-imports
 	@broken="$$(find -L src/taskstream -maxdepth 1 -type l)"; \
 		test -z "$$broken" || { echo "broken links: $$broken" >&2; exit 1; }
+
+screenshots: $(READY) ## Take the pictures of every page of the dashboard, into docs/dashboard/
+	$(BIN)/taskstream up --only kafka,cassandra,jaeger
+	$(BIN)/pytest --override-ini python_files=screenshots.py tests/browser/screenshots.py
 
 fmt: $(READY) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format

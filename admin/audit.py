@@ -1,10 +1,14 @@
 """The audit log: what people did to an app, when, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from taskstream.admin.events import events
+from taskstream.broker.tail import Tail
 from taskstream.core.audit import Action
+from taskstream.core.errors import Undecodable
+from taskstream.schemas.audit import ACTION, decode_action
+from taskstream.schemas.records import Records
 
 if TYPE_CHECKING:
     from taskstream.app.app import App
@@ -18,8 +22,9 @@ def record(
     reason: str = "",
     count: int | None = None,
     details: Mapping[str, str] | None = None,
+    who: str = "",
 ) -> Action:
-    """Notes what was done, as whoever runs this process; back when it is durable.
+    """Notes what was done; back when it is durable.
 
     Written after what it tells of was asked for, so that the log claims nothing that did not happen.
 
@@ -30,21 +35,35 @@ def record(
         reason: why.
         count: how many tasks it concerned.
         details: what else was said, as text.
+        who: who did it; whoever runs this process, unless given.
 
     Raises:
         BrokerError: Kafka did not take it, or `init` was never run.
     """
     orders = app.orders()
-    action = orders.action(verb, target, reason=reason, count=count, details=details)
+    action = orders.action(verb, target, reason=reason, count=count, details=details, who=who)
     orders.record(action)
     return action
 
 
-def actions(app: "App") -> list[Action]:
+def actions(app: "App", *, over: Callable[[], bool] = lambda: False) -> list[Action]:
     """All actions that the events topic still has, the oldest first.
+
+    Args:
+        app: the app.
+        over: asked twice a second at least whether to end early, with what was found.
 
     Raises:
         BrokerError: Kafka refused or can't be reached, or `init` was never run.
     """
-    found = [event for event in events(app) if isinstance(event, Action)]
+    ours = Records()
+    found = []
+    with Tail(app.settings, app.names.events, "begin", client_id="taskstream-audit") as tail:
+        while not tail.reached_end and not over():
+            for record in tail.take(1000, 0.5):
+                # Attempts are most of the topic, and dear to decode: they are told by their first bytes.
+                if record.value is None or not record.value.startswith(ours.prefix(ACTION)):
+                    continue
+                with suppress(Undecodable):
+                    found.append(decode_action(ours, record.value))
     return sorted(found, key=lambda action: action.at)

@@ -201,6 +201,7 @@ def purge(
     progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
     reason: str = "",
+    who: str = "",
     clock: Clock = SYSTEM_CLOCK,
 ) -> Purged:
     """Closes dead letters that nobody wants to see any more; their tasks stay dead.
@@ -212,6 +213,7 @@ def purge(
         progress: told how many letters are through, and of how many.
         stop: asked between two steps whether to end early, in good order.
         reason: why, for the audit log.
+        who: who asks, for the same; whoever runs this process, unless given.
         clock: the time.
 
     Raises:
@@ -228,7 +230,7 @@ def purge(
         done.left = go_through(
             app,
             chosen.letters,
-            _closer(app, done, closings, reason, clock),
+            _closer(app, done, closings, reason=reason, who=who, clock=clock),
             at_once=AT_ONCE,
             progress=progress or unwatched,
             stop=stop or never,
@@ -236,19 +238,25 @@ def purge(
     if done.purged and not dry_run:
         target = f"dead:{next(iter(wanted.ids))}" if len(wanted.ids) == 1 else "dead:*"
         audit.record(
-            app, "purge", target, reason=reason, count=done.purged, details=wanted.described()
+            app,
+            "purge",
+            target,
+            reason=reason,
+            count=done.purged,
+            details=wanted.described(),
+            who=who,
         )
     return done
 
 
 def _closer(
-    app: "App", done: Purged, closings: Resender[Letter], reason: str, clock: Clock
+    app: "App", done: Purged, closings: Resender[Letter], *, reason: str, who: str, clock: Clock
 ) -> Callable[[Sequence[tuple[Letter, Record]]], None]:
     from taskstream.schemas.records import Records  # noqa: PLC0415 - loads the Avro library
 
     ours = Records()
     store = app.result_store()
-    who = app.orders().action("purge", "dead:*").who
+    who = app.orders().action("purge", "dead:*", who=who).who
 
     def close(batch: Sequence[tuple[Letter, Record]]) -> None:
         rows = {} if store is None else store.read_many([letter.id for letter, _ in batch])

@@ -190,7 +190,9 @@ class Ordered:
         return asdict(self)
 
 
-def pause(app: "App", target: str, *, reason: str = "", clock: Clock = SYSTEM_CLOCK) -> Ordered:
+def pause(
+    app: "App", target: str, *, reason: str = "", who: str = "", clock: Clock = SYSTEM_CLOCK
+) -> Ordered:
     """Lets nothing more of a queue, of a priority or of one kind of task start; back when durable.
 
     In force within a second in all workers, and in those that start later. What runs goes on. It takes the
@@ -200,24 +202,29 @@ def pause(app: "App", target: str, *, reason: str = "", clock: Clock = SYSTEM_CL
         app: the app; the modules of its `include` are imported, for the queues that tasks name.
         target: `queue:NAME`, `queue:NAME.PRIORITY` or `task:NAME`.
         reason: why.
+        who: who asks; whoever runs this process, unless given.
         clock: the time.
 
     Raises:
         ConfigError: the app has no such queue, priority or task.
         BrokerError: Kafka did not take the order, or `init` was never run.
     """
-    return _hold(app, PAUSE, target, reason=reason, clock=clock)
+    return _hold(app, PAUSE, target, reason=reason, who=who, clock=clock)
 
 
-def drain(app: "App", target: str, *, reason: str = "", clock: Clock = SYSTEM_CLOCK) -> Ordered:
+def drain(
+    app: "App", target: str, *, reason: str = "", who: str = "", clock: Clock = SYSTEM_CLOCK
+) -> Ordered:
     """Lets what is there be finished, and nothing start that enters later; otherwise as `pause`.
 
     `left` counts what is not finished yet. It takes the place of a pause of the same target.
     """
-    return _hold(app, DRAIN, target, reason=reason, clock=clock)
+    return _hold(app, DRAIN, target, reason=reason, who=who, clock=clock)
 
 
-def resume(app: "App", target: str, *, reason: str = "", clock: Clock = SYSTEM_CLOCK) -> Ordered:
+def resume(
+    app: "App", target: str, *, reason: str = "", who: str = "", clock: Clock = SYSTEM_CLOCK
+) -> Ordered:
     """Takes back the pauses and drains of a target, those of a queue's priorities with the queue's.
 
     Otherwise as `pause`.
@@ -236,7 +243,7 @@ def resume(app: "App", target: str, *, reason: str = "", clock: Clock = SYSTEM_C
         )
     if found:
         app.orders().take_back(f"{one.verb}/{one.target}".encode() for one in found)
-        audit.record(app, "resume", known.name, reason=reason)
+        audit.record(app, "resume", known.name, reason=reason, who=who)
     return _ordered(app, "resume", known, changed=bool(found), clock=clock)
 
 
@@ -246,6 +253,7 @@ def purge(
     *,
     reason: str = "",
     count: int | None = None,
+    who: str = "",
     clock: Clock = SYSTEM_CLOCK,
 ) -> Ordered:
     """Ends as cancelled what has entered up to now and does not run, delayed tasks and retries among it.
@@ -258,11 +266,12 @@ def purge(
         target: as in `pause`.
         reason: why.
         count: how many tasks were counted before, for the audit log.
+        who: who asks; whoever runs this process, unless given.
         clock: the time.
     """
     known = find(app, target)
-    _give(app, PURGE, known, reason)
-    audit.record(app, PURGE, known.name, reason=reason, count=count)
+    _give(app, PURGE, known, reason, who)
+    audit.record(app, PURGE, known.name, reason=reason, count=count, who=who)
     return _ordered(app, PURGE, known, clock=clock)
 
 
@@ -342,20 +351,20 @@ def _guess(name: str, known: Iterable[str]) -> str:
     return f": did you mean {close[0]!r}? There are {told}" if close else f"; there are {told}"
 
 
-def _hold(app: "App", verb: str, target: str, *, reason: str, clock: Clock) -> Ordered:
+def _hold(app: "App", verb: str, target: str, *, reason: str, who: str, clock: Clock) -> Ordered:
     known = find(app, target)
     other = DRAIN if verb == PAUSE else PAUSE
     replaced = [one for one in standing(app).holding(known.targets) if one.verb == other]
-    _give(app, verb, known, reason)
+    _give(app, verb, known, reason, who)
     # Only now, so that at no moment neither of them holds.
     app.orders().take_back(f"{one.verb}/{one.target}".encode() for one in replaced)
-    audit.record(app, verb, known.name, reason=reason)
+    audit.record(app, verb, known.name, reason=reason, who=who)
     return _ordered(app, verb, known, clock=clock)
 
 
-def _give(app: "App", verb: str, known: Target, reason: str) -> None:
+def _give(app: "App", verb: str, known: Target, reason: str, who: str) -> None:
     orders = app.orders()
-    orders.give(orders.order(verb, target, reason=reason) for target in known.targets)
+    orders.give(orders.order(verb, target, reason=reason, who=who) for target in known.targets)
 
 
 def _ordered(

@@ -152,6 +152,7 @@ def redrive(
     progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
     reason: str = "",
+    who: str = "",
     clock: Clock = SYSTEM_CLOCK,
 ) -> Redriven:
     """Runs the tasks of dead letters again; back when Kafka has them all.
@@ -168,6 +169,7 @@ def redrive(
         progress: told how many letters are through, and of how many.
         stop: asked between two steps whether to end early, in good order.
         reason: why, for the audit log and the tasks' histories.
+        who: who asks, for the same; whoever runs this process, unless given.
         clock: the time.
 
     Raises:
@@ -185,7 +187,13 @@ def redrive(
         dry_run, selected=len(chosen.letters), untold=chosen.untold, why_untold=chosen.why
     )
     work = _Redrive(
-        app, done, changes=changes or {}, arguments=arguments, reason=reason, clock=clock
+        app,
+        done,
+        changes=changes or {},
+        arguments=arguments,
+        reason=reason,
+        who=who,
+        clock=clock,
     )
 
     def through(steps: Steps, at_once: int) -> None:
@@ -212,9 +220,9 @@ def redrive(
                 through(work.steps(tasks, closings), _at_once(rate))
         except BaseException:
             with suppress(TaskstreamError):  # what went wrong first is what must be told
-                _note(app, wanted, done, changes=changes, rate=rate, reason=reason)
+                _note(app, wanted, done, changes=changes, rate=rate, reason=reason, who=who)
             raise
-        _note(app, wanted, done, changes=changes, rate=rate, reason=reason)
+        _note(app, wanted, done, changes=changes, rate=rate, reason=reason, who=who)
     _refuse_bad_changes(done, work.bad_arguments)
     return done
 
@@ -286,6 +294,7 @@ class _Redrive:
         changes: arguments to be corrected.
         arguments: all arguments, instead of those of the letter.
         reason: why.
+        who: who asks; empty for whoever runs this process.
         clock: the time.
 
     Attributes:
@@ -300,6 +309,7 @@ class _Redrive:
         changes: Mapping[str, Any],
         arguments: Mapping[str, Any] | None,
         reason: str,
+        who: str,
         clock: Clock,
     ) -> None:
         # Here, because they load the Avro library.
@@ -315,7 +325,7 @@ class _Redrive:
         self._store = store_of(app)
         self._clock = clock
         self._reason = reason
-        self._who = app.orders().action("redrive", "*").who
+        self._who = app.orders().action("redrive", "*", who=who).who
         self._delays = app.names.delays
         with Topics(app.settings, client_id="taskstream-redrive") as topics:
             self._topics = frozenset(topics.names())
@@ -591,6 +601,7 @@ def _note(
     changes: Mapping[str, Any] | None,
     rate: float | None,
     reason: str,
+    who: str,
 ) -> None:
     """Writes what was done to the audit log, if anything was."""
     if not done.redriven and not done.already:
@@ -606,7 +617,9 @@ def _note(
     if done.refused:
         details["refused"] = str(len(done.refused))
     target = f"dead:{next(iter(selection.ids))}" if len(selection.ids) == 1 else "dead:*"
-    audit.record(app, "redrive", target, reason=reason, count=done.redriven, details=details)
+    audit.record(
+        app, "redrive", target, reason=reason, count=done.redriven, details=details, who=who
+    )
 
 
 def unwatched(_through: int, _total: int) -> None:

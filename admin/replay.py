@@ -162,6 +162,7 @@ def replay(
     plan: Plan,
     *,
     reason: str = "",
+    who: str = "",
     tell: Tell | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> ReplayReport:
@@ -174,6 +175,7 @@ def replay(
         app: the app.
         plan: as `settle` gave it.
         reason: why, for the audit log.
+        who: who asks, for the same; whoever runs this process, unless given.
         tell: hears how far it is.
         clock: the time.
 
@@ -184,8 +186,8 @@ def replay(
     """
     if not plan.stretches:
         return _report(plan, chooser_of(app, plan), dry=False, started=time.monotonic())
-    who = app.orders().action(VERB, plan.name).who
-    notice = Notice(plan=plan, at=clock.now(), who=who, reason=reason)
+    asker = app.orders().action(VERB, plan.name, who=who).who
+    notice = Notice(plan=plan, at=clock.now(), who=asker, reason=reason)
     positions = {one.place: one.first for one in plan.stretches}
     group = app.names.replay_group(plan.name)
     with Topics(app.settings, client_id="taskstream-replay") as broker:
@@ -195,8 +197,8 @@ def replay(
                 "choose another name"
             )
         broker.commit(group, positions, notice.notes())
-    _note(app, plan, BEGUN, reason=reason)
-    return _carry_out(app, notice, positions, tell=tell, clock=clock)
+    _note(app, plan, BEGUN, reason=reason, who=who)
+    return _carry_out(app, notice, positions, tell=tell, who=who, clock=clock)
 
 
 def resume(
@@ -378,7 +380,13 @@ def _name(now: float) -> str:
 
 
 def _carry_out(
-    app: "App", notice: Notice, positions: Mapping[Place, int], *, tell: Tell | None, clock: Clock
+    app: "App",
+    notice: Notice,
+    positions: Mapping[Place, int],
+    *,
+    tell: Tell | None,
+    who: str = "",
+    clock: Clock,
 ) -> ReplayReport:
     started, plan = time.monotonic(), notice.plan
     with ExitStack() as stack:
@@ -387,10 +395,10 @@ def _carry_out(
             work.run()
         except KeyboardInterrupt:
             work.save()
-            _note(app, plan, INTERRUPTED, count=work.count)
+            _note(app, plan, INTERRUPTED, count=work.count, who=who)
             raise
     report = _report(plan, work.chooser, dry=False, started=started)
-    _note(app, plan, DONE, count=report.count, report=report)
+    _note(app, plan, DONE, count=report.count, report=report, who=who)
     return report
 
 
@@ -417,12 +425,14 @@ def _note(
     reason: str = "",
     count: int | None = None,
     report: ReplayReport | None = None,
+    who: str = "",
 ) -> None:
     details = {"state": state, "plan": plan.to_text()}
     if report is not None:
         details["tasks"] = ", ".join(f"{task} {number}" for task, number in report.tasks.items())
         details["skipped"] = ", ".join(f"{why} {number}" for why, number in report.skipped.items())
-    audit.record(app, VERB, f"{VERB}:{plan.name}", reason=reason, count=count, details=details)
+    target = f"{VERB}:{plan.name}"
+    audit.record(app, VERB, target, reason=reason, count=count, details=details, who=who)
 
 
 def _known(commits: Mapping[Place, tuple[int, str]]) -> KnownReplay:

@@ -271,7 +271,9 @@ def remove(app: "App", name: str, *, reason: str = "", clock: Clock = SYSTEM_CLO
     return schedule
 
 
-def pause(app: "App", name: str, *, reason: str = "", clock: Clock = SYSTEM_CLOCK) -> Schedule:
+def pause(
+    app: "App", name: str, *, reason: str = "", who: str = "", clock: Clock = SYSTEM_CLOCK
+) -> Schedule:
     """Lets a schedule fire nothing until `resume`; what comes due meanwhile is not made up for.
 
     Holds also where code defines the schedule, over deploys.
@@ -280,13 +282,15 @@ def pause(app: "App", name: str, *, reason: str = "", clock: Clock = SYSTEM_CLOC
         TaskstreamError: there is no such schedule.
         BrokerError: Kafka did not take it.
     """
-    paused = _signed(app, _find(app, name), clock, paused=True)
+    paused = _signed(app, _find(app, name), clock, who, paused=True)
     _write(app, [paused])
-    _record(app, "pause", paused, reason)
+    _record(app, "pause", paused, reason, who)
     return paused
 
 
-def resume(app: "App", name: str, *, reason: str = "", clock: Clock = SYSTEM_CLOCK) -> Schedule:
+def resume(
+    app: "App", name: str, *, reason: str = "", who: str = "", clock: Clock = SYSTEM_CLOCK
+) -> Schedule:
     """Lets a paused schedule fire again, from now on; harmless where it is not paused.
 
     Raises:
@@ -296,13 +300,15 @@ def resume(app: "App", name: str, *, reason: str = "", clock: Clock = SYSTEM_CLO
     found = _find(app, name)
     if not found.paused:
         return found
-    resumed = _signed(app, found, clock, paused=False, since=clock.now())
+    resumed = _signed(app, found, clock, who, paused=False, since=clock.now())
     _write(app, [resumed])
-    _record(app, "resume", resumed, reason)
+    _record(app, "resume", resumed, reason, who)
     return resumed
 
 
-def run(app: "App", name: str, *, reason: str = "", clock: Clock = SYSTEM_CLOCK) -> str:
+def run(
+    app: "App", name: str, *, reason: str = "", who: str = "", clock: Clock = SYSTEM_CLOCK
+) -> str:
     """Publishes a schedule's task once, now, beside its firings; returns the task's id.
 
     Paused or not, and whatever its last firing does: who asks decides.
@@ -326,9 +332,8 @@ def run(app: "App", name: str, *, reason: str = "", clock: Clock = SYSTEM_CLOCK)
         publisher.publish(PublishRequest(topic, schedule.value, envelope, schedule.key)).wait()
     finally:
         publisher.close(0.0)
-    audit.record(
-        app, "run", f"schedule:{name}", reason=reason, count=1, details={"id": envelope.id}
-    )
+    details, target = {"id": envelope.id}, f"schedule:{name}"
+    audit.record(app, "run", target, reason=reason, count=1, details=details, who=who)
     return envelope.id
 
 
@@ -454,8 +459,10 @@ def _find(app: "App", name: str) -> Schedule:
     return found
 
 
-def _signed(app: "App", schedule: Schedule, clock: Clock, **changes: Any) -> Schedule:
-    return replace(schedule, at=clock.now(), who=app.orders().who, **changes)
+def _signed(
+    app: "App", schedule: Schedule, clock: Clock, who: str = "", **changes: Any
+) -> Schedule:
+    return replace(schedule, at=clock.now(), who=who or app.orders().who, **changes)
 
 
 def _write(app: "App", changed: Iterable[Schedule]) -> None:
@@ -463,9 +470,9 @@ def _write(app: "App", changed: Iterable[Schedule]) -> None:
     app.orders().schedule([record_of(ours, schedule) for schedule in changed])
 
 
-def _record(app: "App", verb: str, schedule: Schedule, reason: str) -> None:
+def _record(app: "App", verb: str, schedule: Schedule, reason: str, who: str = "") -> None:
     details = {"task": schedule.task, "when": str(schedule.when)}
-    audit.record(app, verb, f"schedule:{schedule.name}", reason=reason, details=details)
+    audit.record(app, verb, f"schedule:{schedule.name}", reason=reason, details=details, who=who)
 
 
 def _states(app: "App", told: Iterable[Firings]) -> dict[str, State]:

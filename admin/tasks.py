@@ -150,13 +150,14 @@ class Cancellation:
         return asdict(self)
 
 
-def cancel(app: "App", task_id: str, *, reason: str = "") -> Cancellation:
+def cancel(app: "App", task_id: str, *, reason: str = "", who: str = "") -> Cancellation:
     """Asks for a task's end, unless it has ended; back when the request is durable.
 
     Args:
         app: the app.
         task_id: its id.
         reason: why, for whoever reads the request.
+        who: who asks, for the audit log; whoever runs this process, unless given.
 
     Raises:
         BrokerError: Kafka did not take the request, or `init` was never run.
@@ -167,7 +168,7 @@ def cancel(app: "App", task_id: str, *, reason: str = "") -> Cancellation:
         return Cancellation(task_id, requested=False, state=before)
     then = app.handle(task_id).cancel(reason)
     if not then.final:
-        audit.record(app, "cancel", task_id, reason=reason)
+        audit.record(app, "cancel", task_id, reason=reason, who=who)
     # The handle has not looked whether it runs; the state has.
     return Cancellation(task_id, requested=not then.final, state=then if then.final else before)
 

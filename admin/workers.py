@@ -113,6 +113,7 @@ def scale(
     *,
     worker: str | None = None,
     reason: str = "",
+    who: str = "",
     clock: Clock = SYSTEM_CLOCK,
 ) -> list[Worker]:
     """Orders how many child processes workers are to have; back when the order is durable.
@@ -125,6 +126,7 @@ def scale(
         children: how many, 1 or more.
         worker: only this one; None for all, also those to come.
         reason: why, for whoever reads the order.
+        who: who orders it; whoever runs this process, unless given.
         clock: the time.
 
     Returns:
@@ -142,8 +144,9 @@ def scale(
     concerned = _concerned(app, worker, clock)
     orders = app.orders()
     target = worker or EVERYBODY
-    orders.give([orders.order(SCALE, target, number=float(children), reason=reason)])
-    audit.record(app, "scale", target, reason=reason, details={"children": str(children)})
+    orders.give([orders.order(SCALE, target, number=float(children), reason=reason, who=who)])
+    details = {"children": str(children)}
+    audit.record(app, "scale", target, reason=reason, details=details, who=who)
     return concerned
 
 

@@ -45,15 +45,21 @@ class Orders:
         self._sender: Sender = Sender(settings, client_id="taskstream-orders", clock=clock)
 
     def order(
-        self, verb: str, target: str, *, number: float | None = None, reason: str = ""
+        self,
+        verb: str,
+        target: str,
+        *,
+        number: float | None = None,
+        reason: str = "",
+        who: str = "",
     ) -> Order:
-        """An order of whoever runs this process, given now."""
+        """An order given now by `who`; by whoever runs this process, unless told."""
         return Order(
             verb=verb,
             target=target,
             number=number,
             at=self._clock.now(),
-            who=_who(),
+            who=who or _who(),
             reason=reason,
         )
 
@@ -65,13 +71,14 @@ class Orders:
         reason: str = "",
         count: int | None = None,
         details: Mapping[str, str] | None = None,
+        who: str = "",
     ) -> Action:
-        """What whoever runs this process does now, for the audit log."""
+        """What `who` does now, for the audit log; whoever runs this process, unless told."""
         return Action(
             verb=verb,
             target=target,
             at=self._clock.now(),
-            who=_who(),
+            who=who or _who(),
             reason=reason,
             count=count,
             details=details or {},

@@ -58,6 +58,12 @@ def milliseconds_of(task_id: str) -> int:
     return int(task_id[:8] + task_id[9:13], 16)
 
 
+def first_id_of(seconds: float) -> str:
+    """Stands before every UUIDv7 of that millisecond and later, and behind those before; is none itself."""
+    digits = f"{int(seconds * 1000):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
 def _format(milliseconds: int, tail: bytes) -> str:
     time_text, text = f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}", tail.hex()
     variant = "89ab"[tail[9] & 3]

@@ -12,28 +12,36 @@ block. The tables are told in `tables.cql`; only `open_store` imports this modul
 
 # ruff: noqa: S608 - only our own names are put into statements; every value is bound
 
+import heapq
 import os
 import re
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import ConfigError, MissingExtra, StoreError, StoreUnavailable
+from taskstream.core.ids import first_id_of, is_uuid7
 from taskstream.core.settings import Settings
 from taskstream.core.tiers import LONGEST_DELAY
 from taskstream.results.columns import (
     COLUMNS,
+    LISTED,
     cells,
     int_cell,
+    listed_row_of,
     row_of,
+    seconds_of,
     smallint_cell,
     text_cell,
     time_cell,
 )
 from taskstream.results.row import SHARDS, Partition, Row, partition_of
+from taskstream.results.search import Found, Mark, Search, look, mark_of
 from taskstream.results.store import Written
 from taskstream.results.tables import REMARK_EVERY, drift, tables
 
@@ -77,6 +85,12 @@ IDS_PER_READ = 100
 
 READS_AT_ONCE = 64
 """How many requests of one call are under way at most."""
+
+ROWS_PER_PAGE = 50
+"""How many rows of a shard a list of tasks fetches at once."""
+
+ROWS_PER_LOOK = 500
+"""The same for a search, which may have to look at many."""
 
 DAY_MINUTES = 24 * 60
 
@@ -204,6 +218,51 @@ class CassandraStore:
         newest = sorted(found.values(), key=lambda row: (row.born, row.task_id), reverse=True)
         return newest[:limit]
 
+    def search(
+        self, search: Search, limit: int, *, after: Mark | None = None, seconds: float = 1.0
+    ) -> Found:
+        """The current rows of tasks that match, newest first, at most `limit`; stops in time."""
+        return look(self._older(search, after), search, limit, seconds=seconds, clock=self._clock)
+
+    def _older(self, search: Search, after: Mark | None) -> Iterator[Row | Mark]:
+        """The current rows of all tasks behind a mark, newest first, from one minute after the other."""
+        connection = self._connected()
+        newest = Mark(self._clock.now() + 86400, "") if after is None else after
+        if search.until is not None:
+            newest = min(newest, Mark(search.until, ""))
+        # A search that leaves nothing out shows what it reads first.
+        page = ROWS_PER_PAGE if search == Search() else ROWS_PER_LOOK
+        oldest = search.since or 0.0
+        for minute in self._minutes(connection, newest=newest.born, oldest=oldest):
+            begin, end = Mark(minute * 60.0, ""), min(newest, Mark((minute + 1) * 60.0, ""))
+            if begin < end:
+                yield from self._older_in(connection, minute, end, page)
+                yield begin
+
+    def _older_in(
+        self, connection: "_Connection", minute: int, end: Mark, page: int
+    ) -> Iterator[Row]:
+        first = end.task_id if is_uuid7(end.task_id) else first_id_of(end.born + 0.001)
+        shards = range(SHARDS)
+        # All are asked at once, and each for more when its rows have gone.
+        timed = [connection.ask(connection.older, (minute, one, first), page) for one in shards]
+        listed = [connection.ask(connection.listed, (minute, one), page) for one in shards]
+        streams: list[Iterator[Row]] = [map(listed_row_of, rows) for rows in timed]
+        streams += [self._own(rows) for rows in listed]
+        for row in heapq.merge(*streams, key=mark_of, reverse=True):
+            if mark_of(row) < end:
+                yield row
+
+    def _own(self, listed: Iterator[Any]) -> Iterator[Row]:
+        """The current rows of tasks with a caller's own id, in the order in which they are listed."""
+        while some := list(islice(listed, IDS_PER_READ)):
+            rows = self.read_many([task_id for _, task_id in some])
+            for born, task_id in some:
+                # An id that came again stands here more than once: what counts is its last place.
+                row = rows[task_id][-1] if rows[task_id] else None
+                if row is not None and time_cell(row.born) == time_cell(seconds_of(born)):
+                    yield row._replace(value=None, traceback=None)
+
     def close(self) -> None:
         """Releases connections; safe to call again."""
         with self._connecting:
@@ -244,16 +303,28 @@ class CassandraStore:
 
         return arrived
 
-    def _minutes(self, connection: "_Connection") -> Iterator[int]:
-        """Minutes that have tasks, newest first; a publisher's clock may be ahead by a day."""
-        today = int(self._clock.now()) // 60 // DAY_MINUTES
+    def _minutes(
+        self, connection: "_Connection", *, newest: float = 1e12, oldest: float = 0.0
+    ) -> Iterator[int]:
+        """Minutes that have tasks, newest first; a publisher's clock may be ahead by a day.
+
+        Args:
+            connection: where to ask.
+            newest: no later minute than that of this moment, seconds since 1970.
+            oldest: and no earlier one than of this.
+        """
+        today = int(self._clock.now()) // 86400
+        last = int(min(newest // 86400, today + 1))
         # The oldest task that can have a row: delayed for a year, its result kept since.
-        oldest = today - int((LONGEST_DELAY + self._settings.result_ttl) // 86400) - 1
-        days = range(today + 1, oldest - 1, -1)
-        for first in range(0, len(days), READS_AT_ONCE):
-            some = days[first : first + READS_AT_ONCE]
+        first = today - int((LONGEST_DELAY + self._settings.result_ttl) // 86400) - 1
+        days = deque(range(last, max(first, int(oldest // 86400)) - 1, -1))
+        at_once = 2  # most often what is wanted is of today
+        while days:
+            some = [days.popleft() for _ in range(min(at_once, len(days)))]
             for (minute,) in connection.ask_all([connection.minutes.bind((day,)) for day in some]):
-                yield minute
+                if oldest // 60 <= minute <= newest // 60:
+                    yield minute
+            at_once = min(4 * at_once, READS_AT_ONCE)
 
     def _newest_in(self, connection: "_Connection", minute: int, limit: int) -> list[Row]:
         """The current rows of a minute's tasks, by shard the newest `limit`."""
@@ -283,6 +354,8 @@ class _Connection:
     newest: Any
     minutes: Any
     own_ids: Any
+    older: Any
+    listed: Any
 
     def send(self, statement: Any, arrived: Written) -> None:
         """Starts a request; `arrived` gets its outcome, maybe before this returns."""
@@ -290,6 +363,20 @@ class _Connection:
             callback=lambda _: arrived(None),
             errback=lambda error: arrived(_ours(error)),
         )
+
+    def ask(self, statement: Any, values: tuple[Any, ...], page: int) -> Iterator[Any]:
+        """Starts a request at once, and gives the rows of its answer as they are taken."""
+        request = statement.bind(values)
+        request.fetch_size = page
+        under_way = self.session.execute_async(request)
+
+        def rows() -> Iterator[Any]:
+            try:
+                yield from under_way.result()
+            except _FOREIGN_ERRORS as error:
+                raise _ours(error) from error
+
+        return rows()
 
     def ask_all(self, requests: Sequence[Any]) -> Iterator[Any]:
         """The rows of all answers, in the order of the requests, some requests at a time."""
@@ -375,6 +462,9 @@ def _prepare(settings: Settings, hosts: Sequence[tuple[str, int]]) -> _Connectio
         "GROUP BY bucket, shard, task_id LIMIT ?",
         "minutes": f"SELECT minute FROM {results}_minutes WHERE day = ?",
         "own_ids": f"SELECT task_id FROM {results}_own_ids WHERE minute = ? AND shard = ? LIMIT ?",
+        "older": f"SELECT {', '.join(LISTED)}, WRITETIME(state) FROM {results} "
+        "WHERE bucket = ? AND shard = ? AND task_id < ? GROUP BY bucket, shard, task_id",
+        "listed": f"SELECT born, task_id FROM {results}_own_ids WHERE minute = ? AND shard = ?",
     }
     try:
         prepared = {name: session.prepare(statement) for name, statement in statements.items()}

@@ -23,6 +23,9 @@ COLUMNS = (
 )  # fmt: skip
 """The columns in the order in which `cells` gives and `row_of` takes them."""
 
+LISTED = tuple(name for name in COLUMNS if name not in {"value", "traceback"})
+"""Those of a list of tasks: without what may be large."""
+
 int_cell = struct.Struct(">i").pack
 smallint_cell = struct.Struct(">h").pack
 bigint_cell = struct.Struct(">q").pack
@@ -96,10 +99,10 @@ def row_of(values: Sequence[Any]) -> Row:
         priority=priority or "",
         key=key or None,
         worker=worker or "",
-        published=_seconds(published),
-        started=_seconds(started),
-        finished=_seconds(finished),
-        due=_seconds(due),
+        published=seconds_of(published),
+        started=seconds_of(started),
+        finished=seconds_of(finished),
+        due=seconds_of(due),
         counts=bool(counts),
         value=value or None,
         error_type=error_type or None,
@@ -111,5 +114,12 @@ def row_of(values: Sequence[Any]) -> Row:
     )
 
 
-def _seconds(moment: datetime | None) -> float | None:
+def listed_row_of(values: Sequence[Any]) -> Row:
+    """The row in what the driver returns for `LISTED` and the write timestamp."""
+    named = dict(zip(LISTED, values, strict=False))
+    return row_of([*(named.get(name) for name in COLUMNS), values[-1]])
+
+
+def seconds_of(moment: datetime | None) -> float | None:
+    """Seconds since 1970; the driver gives times without a zone, which are in UTC."""
     return None if moment is None else moment.replace(tzinfo=UTC).timestamp()

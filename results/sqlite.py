@@ -19,6 +19,7 @@ from taskstream.core.errors import StoreError, StoreUnavailable
 from taskstream.core.settings import Settings
 from taskstream.core.states import State
 from taskstream.results.row import Partition, Row
+from taskstream.results.search import Found, Mark, Search, look, mark_of
 from taskstream.results.store import Written
 
 LOCK_TIMEOUT = 30.0
@@ -51,6 +52,19 @@ _LATEST = f"""
         AND (later.run, later.attempt) > (this.run, this.attempt)
     ) ORDER BY born DESC, task_id DESC LIMIT ?
 """
+
+_LISTED = ", ".join("NULL" if name in ("value", "traceback") else name for name in _FIELDS)
+_OLDER = f"""
+    SELECT {_LISTED} FROM results AS this WHERE (born, task_id) < (?, ?) AND born >= ?
+    AND NOT EXISTS (
+        SELECT 1 FROM results AS later
+        WHERE later.task_id = this.task_id
+        AND (later.run, later.attempt) > (this.run, this.attempt)
+    ) ORDER BY born DESC, task_id DESC LIMIT ?
+"""
+
+ROWS_PER_LOOK = 500
+"""How many rows a search reads at once; other threads have their turn in between."""
 
 
 class SqliteStore:
@@ -131,6 +145,25 @@ class SqliteStore:
         """The current rows of the newest tasks, newest first, at most `limit`."""
         with self._transaction() as connection:
             return [_row(values) for values in connection.execute(_LATEST, (limit,))]
+
+    def search(
+        self, search: Search, limit: int, *, after: Mark | None = None, seconds: float = 1.0
+    ) -> Found:
+        """The current rows of tasks that match, newest first, at most `limit`; stops in time."""
+        return look(self._older(search, after), search, limit, seconds=seconds, clock=self._clock)
+
+    def _older(self, search: Search, after: Mark | None) -> Iterator[Row]:
+        mark = Mark(1e12, "") if after is None else after
+        if search.until is not None:
+            mark = min(mark, Mark(search.until, ""))
+        while True:
+            bounds = (*mark, search.since or 0.0, ROWS_PER_LOOK)
+            with self._transaction() as connection:
+                rows = [_row(values) for values in connection.execute(_OLDER, bounds)]
+            yield from rows
+            if len(rows) < ROWS_PER_LOOK:
+                return
+            mark = mark_of(rows[-1])
 
     def close(self) -> None:
         """Closes the file; safe to call again."""

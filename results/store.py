@@ -8,6 +8,7 @@ from typing import Protocol
 
 from taskstream.core.errors import StoreError
 from taskstream.results.row import Partition, Row
+from taskstream.results.search import Found, Mark, Search
 
 Written = Callable[[StoreError | None], None]
 """Called once per `write`, from any thread, must not block: None when the rows are stored."""
@@ -58,6 +59,25 @@ class ResultStore(Protocol):
 
     def latest(self, limit: int) -> list[Row]:
         """The current rows of the newest tasks, newest first, at most `limit`.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        ...
+
+    def search(
+        self, search: Search, limit: int, *, after: Mark | None = None, seconds: float = 1.0
+    ) -> Found:
+        """The current rows of tasks that match, newest first, at most `limit`.
+
+        Looks at tasks one after the other, so what is rare takes long: it stops when time is up, and
+        says so.
+
+        Args:
+            search: what to look for.
+            limit: how many rows are enough.
+            after: where an earlier search stopped; None begins with the newest task.
+            seconds: how long it may look.
 
         Raises:
             StoreError: the store did not answer.

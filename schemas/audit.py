@@ -4,6 +4,9 @@ from taskstream.core.audit import Action
 from taskstream.core.errors import Undecodable
 from taskstream.schemas.records import Records
 
+ACTION = "action"
+"""The name of an action's record."""
+
 
 def encode_action(records: Records, action: Action) -> bytes:
     """The value of an action's record."""
@@ -16,7 +19,7 @@ def encode_action(records: Records, action: Action) -> bytes:
         "count": action.count,
         "details": dict(action.details),
     }
-    return records.encode("action", fields)
+    return records.encode(ACTION, fields)
 
 
 def decode_action(records: Records, value: bytes | None) -> Action:
@@ -26,6 +29,6 @@ def decode_action(records: Records, value: bytes | None) -> Action:
         Undecodable: it is none, or one of a version that is not known here.
     """
     name, fields = records.decode(value)
-    if name != "action":
+    if name != ACTION:
         raise Undecodable(f"a {name} record is no action")
     return Action(**{**fields, "at": fields["at"] / 1e6})

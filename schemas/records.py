@@ -33,10 +33,13 @@ class Records:
         """The schemas by record name."""
         return self._by_name
 
+    def prefix(self, name: str) -> bytes:
+        """What every value of that record begins with."""
+        return Fingerprint(self._by_name[name].fingerprint).prefix
+
     def encode(self, name: str, fields: Mapping[str, Any]) -> bytes:
         """The framed value of a record of ours, with all its fields."""
-        schema = self._by_name[name]
-        return Fingerprint(schema.fingerprint).prefix + schema.write(fields)
+        return self.prefix(name) + self._by_name[name].write(fields)
 
     def decode(self, value: bytes | None) -> tuple[str, dict[str, Any]]:
         """The name of the record in a value, and its fields.

@@ -26,6 +26,7 @@ GROUPS = {
     "delays": ("delays",),
     "workers": ("workers",),
     "schedules": ("schedules",),
+    "dashboard": ("dashboard",),
     "doctor": ("doctor",),
     "version": ("version",),
 }

@@ -111,6 +111,14 @@ def build(name: str, **settings: Any) -> App:
             raise ValueError(f"{cents} cents are no amount")
         return cents
 
+    @app.task(retry=Retry(attempts=2, first=0.05), key="about")
+    async def says(about: str, text: str, ends: str) -> str:
+        """Gives the text back, or raises it where `ends` says so."""
+        note()
+        if ends == "badly":
+            raise ValueError(text)
+        return text
+
     @app.task(retry=None, priority="low")
     async def deployed(n: int) -> int:
         """Raises in a worker with the broken build."""

@@ -14,6 +14,7 @@ from taskstream.core.ids import derived_id
 from taskstream.core.states import State
 from taskstream.results.batching import Batcher
 from taskstream.results.row import Partition, Row, partition_of
+from taskstream.results.search import Found, Mark, Search
 from taskstream.results.store import Written
 
 PATIENCE = 10.0
@@ -89,6 +90,11 @@ class StubStore:
 
     def latest(self, limit: int) -> list[Row]:
         return list(self.rows.values())[:limit]
+
+    def search(
+        self, search: Search, limit: int, *, after: Mark | None = None, seconds: float = 1.0
+    ) -> Found:
+        raise NotImplementedError
 
     def close(self) -> None: ...
 

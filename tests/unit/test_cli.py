@@ -21,7 +21,8 @@ COMMANDS = (
     "queues list", "queues pause", "queues resume", "queues drain", "queues purge",
     "dead list", "dead show", "dead redrive", "dead purge",
     "schedules list", "schedules add", "schedules remove", "schedules pause", "schedules resume",
-    "schedules run", "delays list", "workers list", "workers scale", "doctor", "version",
+    "schedules run", "delays list", "workers list", "workers scale", "dashboard", "doctor",
+    "version",
 )  # fmt: skip
 
 

@@ -1,0 +1,269 @@
+"""The pages of the dead letters: by reason, one by one, and what a redrive or a purge would touch."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+
+from taskstream.admin import dead
+from taskstream.admin.dashboard.forms import read_form, reason_of
+from taskstream.admin.dashboard.guard import root_of
+from taskstream.admin.dashboard.morgue import chosen, groups
+from taskstream.admin.dashboard.render import render
+from taskstream.admin.dashboard.shell import Shell, aside
+from taskstream.admin.redrive import Redriven, Refusal, redrive
+from taskstream.admin.selection import Selection, instant, moment
+from taskstream.core.errors import ConfigError, TaskstreamError
+
+LETTERS = 50
+"""Rows of a page."""
+
+GROUPS = 30
+REFUSALS = 20
+"""How many refusals are told one by one."""
+
+FIELDS = ("task", "reason", "text", "since", "until", "id")
+WHATS = ("redrive", "purge")
+WHICH = "which-"
+"""Before the names of filters in a form, which has a reason of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which letters somebody means, as it stands in an address or a form.
+
+    Args:
+        fields: the filters by name; patterns as in `thumb_*`.
+    """
+
+    fields: Mapping[str, str]
+
+    @classmethod
+    def of(cls, given: Mapping[str, str], prefix: str = "") -> "Asked":
+        """What is asked there, each filter by its name behind a prefix."""
+        return cls({name: given.get(f"{prefix}{name}", "").strip()[:1000] for name in FIELDS})
+
+    def selection(self, now: float) -> Selection:
+        """The letters that are meant. Raises ConfigError."""
+        asked = self.fields
+        return Selection(
+            task=asked["task"] or None,
+            reason=asked["reason"] or None,
+            text=asked["text"] or None,
+            since=instant(asked["since"], now) if asked["since"] else None,
+            until=instant(asked["until"], now) if asked["until"] else None,
+            ids=frozenset({asked["id"]}) if asked["id"] else frozenset(),
+        )
+
+    def parameters(self, **more: object) -> str:
+        """The same as an address's parameters."""
+        told = {**{name: text for name, text in self.fields.items() if text}, **more}
+        return urlencode(told)
+
+
+class Dead:
+    """The pages.
+
+    Args:
+        shell: what they are made with.
+    """
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+
+    async def letters(self, request: Request) -> Response:
+        """All open letters by reason, and a page of those that are asked for."""
+        asked = Asked.of(request.query_params)
+        morgue = self._shell.live.morgue
+        everything = morgue.letters()
+        found = chosen(everything, asked.selection(self._shell.clock.now()))
+        number = request.query_params.get("page", "1")
+        page = int(number) if number.isascii() and number.isdigit() and 0 < len(number) < 7 else 1
+        first = (max(1, page) - 1) * LETTERS
+        return self._shell.page(
+            request,
+            "dead.html",
+            "Dead letters",
+            asked=asked,
+            groups=groups(everything)[:GROUPS],
+            letters=found[first : first + LETTERS],
+            total=len(found),
+            page=max(1, page),
+            more=len(found) > first + LETTERS,
+            caught_up=morgue.caught_up,
+            full=morgue.full,
+        )
+
+    async def preview(self, request: Request) -> Response:
+        """What a redrive or a purge would touch, and the form that does it."""
+        what = request.query_params.get("what", "")
+        if what not in WHATS:
+            raise ConfigError(f"what {what!r} is none: use {' or '.join(WHATS)}")
+        asked = Asked.of(request.query_params)
+        now = self._shell.clock.now()
+        if not asked.fields["until"]:
+            # What dies after this moment is not in the preview, and so must not be touched either.
+            asked = Asked({**asked.fields, "until": moment(now)})
+        selection = asked.selection(now)
+        place = token_hex(16)
+        text = self._shell.text(
+            request, "preview.html", f"Preview of a {what}", what=what, asked=asked, place=place
+        )
+        head, _, tail = text.partition(place)
+
+        async def stream() -> AsyncIterator[str]:
+            yield head
+            yield await aside(lambda: self._previewed(request, what, asked, selection))
+            yield tail
+
+        return StreamingResponse(stream(), media_type="text/html")
+
+    async def act(self, request: Request) -> Response:
+        """Begins a redrive or a purge; its page tells how far it has come."""
+        form = await read_form(self._shell, request)
+        what, reason = form.get("what", ""), reason_of(form)
+        if what not in WHATS:
+            raise ConfigError(f"what {what!r} is none: use {' or '.join(WHATS)}")
+        asked = Asked.of(form, WHICH)
+        if not asked.fields["until"]:
+            raise ConfigError("until is missing: begin with a preview")
+        selection = asked.selection(self._shell.clock.now())
+        changes, arguments = _changes(form), _arguments(form)
+        who, app = request.scope["state"]["user"], self._shell.app
+
+        def work(progress: Callable[[int, int], None], stop: Callable[[], bool]) -> Sequence[str]:
+            if what == "purge":
+                purged = dead.purge(
+                    app, selection, progress=progress, stop=stop, reason=reason, who=who
+                )
+                return told_of_purge(purged)
+            done = redrive(
+                app, selection, changes=changes, arguments=arguments, rate=_rate(form),
+                progress=progress, stop=stop, reason=reason, who=who,
+            )  # fmt: skip
+            return told_of_redrive(done)
+
+        _rate(form)
+        job = self._shell.jobs.start(f"{what} of dead letters", work)
+        to = f"/jobs/{job.id}?{urlencode({'task': asked.fields['id']})}"
+        return RedirectResponse(f"{root_of(request)}{to}", 303)
+
+    async def job(self, request: Request) -> Response:
+        """How far an action has come."""
+        job = self._shell.jobs.find(request.path_params["id"])
+        task = request.query_params.get("task", "")
+        return self._shell.page(
+            request, "job.html", "Action", status=404 if job is None else 200, job=job, task=task
+        )
+
+    async def job_part(self, request: Request) -> Response:
+        """The same, as a part of its page."""
+        job = self._shell.jobs.find(request.query_params.get("id", ""))
+        text = render(
+            "parts/job.html", job=job, now=self._shell.clock.now(), **self._shell.visitor(request)
+        )
+        return Response(text, media_type="text/html")
+
+    def _previewed(self, request: Request, what: str, asked: Asked, selection: Selection) -> str:
+        told: Sequence[str] = ()
+        trouble, original, count = "", "", 0
+        try:
+            if what == "purge":
+                purged = dead.purge(self._shell.app, selection, dry_run=True)
+                told, count = told_of_purge(purged), purged.purged
+            else:
+                done = redrive(self._shell.app, selection, dry_run=True)
+                told, count = told_of_redrive(done), done.redriven + done.already
+                if asked.fields["id"] and count:
+                    shown = dead.show(self._shell.app, asked.fields["id"])
+                    if shown.arguments is not None:
+                        original = json.dumps(shown.arguments, indent=2, ensure_ascii=False)
+        except TaskstreamError as error:
+            trouble = str(error)
+        return render(
+            "parts/preview.html",
+            what=what,
+            asked=asked,
+            told=told,
+            count=count,
+            trouble=trouble,
+            original=original,
+            **self._shell.visitor(request),
+        )
+
+
+def told_of_redrive(done: Redriven) -> list[str]:
+    """What came of a redrive, or would come of it, in words."""
+    runs = "would run again" if done.dry_run else "run again"
+    lines = [f"{done.selected:,} letters are meant; {done.redriven:,} tasks {runs}."]
+    lines += [f"{count:,} of them are {task or '?'}." for task, count in done.by_task.items()]
+    lines += _some(done.resumed, "were begun by an earlier redrive that did not come to its end")
+    lines += _some(done.already, "have gone on before, and are only closed")
+    lines += _some(done.unexpired, "had expired; that is left out")
+    return [*lines, *_rest(done.refused, done.left)]
+
+
+def told_of_purge(done: dead.Purged) -> list[str]:
+    """What came of a purge, or would come of it, in words."""
+    are = "would be closed" if done.dry_run else "are closed"
+    lines = [
+        f"{done.selected:,} letters are meant; {done.purged:,} {are}, and their tasks stay dead."
+    ]
+    return [*lines, *_rest(done.refused, done.left)]
+
+
+def _rest(refused: Sequence[Refusal], left: int) -> list[str]:
+    lines = [*_some(len(refused), "are refused"), *_some(left, "were not reached")]
+    lines += [f"{one.task} {one.id}: {one.why}." for one in refused[:REFUSALS]]
+    return lines
+
+
+def _some(count: int, what: str) -> list[str]:
+    return [f"{count:,} {what}."] if count else []
+
+
+def _changes(form: Mapping[str, str]) -> dict[str, Any] | None:
+    """Arguments to be corrected, from lines of `name=JSON`."""
+    found = {}
+    for line in filter(None, (line.strip() for line in form.get("changes", "").splitlines())):
+        name, equals, text = line.partition("=")
+        if not equals:
+            raise ConfigError(f"{line!r} is no change: write name=VALUE, the value as JSON")
+        found[name.strip()] = _json(name.strip(), text)
+    return found or None
+
+
+def _arguments(form: Mapping[str, str]) -> dict[str, Any] | None:
+    """All arguments of a single letter, where somebody has changed them."""
+    given, was = form.get("arguments", "").strip(), form.get("was", "").strip()
+    if not given or not was:
+        return None
+    arguments = _json("arguments", given)
+    if not isinstance(arguments, dict):
+        raise ConfigError("arguments must be one JSON object, by name")
+    return None if arguments == _json("was", was) else arguments
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{name} is no JSON: {error}") from error
+
+
+def _rate(form: Mapping[str, str]) -> float | None:
+    text = form.get("rate", "").strip()
+    if not text:
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1e6:
+        raise ConfigError(f"rate {text!r} is none: write how many tasks a second")
+    return rate

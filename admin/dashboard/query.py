@@ -1,0 +1,116 @@
+"""The filters of the list of tasks, as they stand in its address. Pure, and its own inverse."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+from taskstream.core.errors import ConfigError
+from taskstream.core.states import State
+from taskstream.results.search import Mark, Search
+
+FINDABLE = (
+    State.SUCCEEDED, State.RETRYING, State.DEAD, State.CANCELLED, State.EXPIRED, State.RUNNING, State.WAITING,
+)  # fmt: skip
+"""States that a row can be in."""
+
+LONGEST = 1000
+"""Characters of a filter; more is nobody's question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What somebody wants to see. Times are as they were typed: ISO 8601, UTC where they name no zone.
+
+    Args:
+        states: names of states, any of them.
+        task: the task's name.
+        queue: its queue.
+        priority: its priority.
+        key: its ordering key.
+        worker: who ran it last.
+        since: not older than this.
+        until: older than this.
+        text: in the error's type or text.
+        after: where the page before ended; empty for the first page.
+    """
+
+    states: tuple[str, ...] = ()
+    task: str = ""
+    queue: str = ""
+    priority: str = ""
+    key: str = ""
+    worker: str = ""
+    since: str = ""
+    until: str = ""
+    text: str = ""
+    after: str = ""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Sequence[str]]) -> "Query":
+        """The query in an address's parameters; what is not known there is left alone."""
+        texts = {
+            name: given[name][-1].strip()[:LONGEST] for name in _TEXTS if given.get(name)
+        }  # fmt: skip
+        return cls(states=tuple(dict.fromkeys(given.get("state", ()))), **texts)
+
+    @property
+    def parameters(self) -> str:
+        """The same as an address's parameters; empty where nothing is asked."""
+        pairs = [("state", state) for state in self.states]
+        pairs += [(name, getattr(self, name)) for name in _TEXTS if getattr(self, name)]
+        return urlencode(pairs)
+
+    @property
+    def narrows(self) -> bool:
+        """Whether it leaves any task out."""
+        return replace(self, after="") != Query()
+
+    def at(self, mark: Mark | None) -> "Query":
+        """The same from another place on."""
+        return replace(self, after="" if mark is None else str(mark))
+
+    def search(self) -> Search:
+        """What to look for.
+
+        Raises:
+            ConfigError: a state or a time can't be read; names it.
+        """
+        return Search(
+            states=frozenset(_state(name) for name in self.states),
+            task=self.task,
+            queue=self.queue,
+            priority=self.priority,
+            key=self.key,
+            worker=self.worker,
+            since=_moment("since", self.since),
+            until=_moment("until", self.until),
+            text=self.text,
+        )
+
+    def mark(self) -> Mark | None:
+        """Where to go on; None for the first page. Raises ConfigError."""
+        return Mark.parse(self.after) if self.after else None
+
+
+_TEXTS = ("task", "queue", "priority", "key", "worker", "since", "until", "text", "after")
+
+
+def _state(name: str) -> State:
+    try:
+        return State(name)
+    except ValueError:
+        raise ConfigError(f"state {name!r} is none: use {', '.join(FINDABLE)}") from None
+
+
+def _moment(name: str, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+        seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise ConfigError(f"{name} {text!r} is no time: write it as in 2026-01-31T12:00") from None
+    if not 0 <= seconds < 1e11:
+        raise ConfigError(f"{name} {text!r} is not a time that a task can have")
+    return seconds

@@ -1,0 +1,177 @@
+"""A dashboard with something to show, on real servers, and a real browser that looks at it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from tests.support.eventually import eventually
+from tests.support.hostile import HOSTILE
+from tests.support.servers import Servers
+from tests.support.stage import ROOT, Stage, staged
+
+from taskstream import Handle, State
+
+AXE = Path(__file__).with_name("vendor") / "axe.min.js"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass(slots=True)
+class Site:
+    """A dashboard that is served, and what is there to see.
+
+    Args:
+        stage: its app.
+        url: where it is.
+        tasks: some tasks, by what they are for.
+        apart: a thread for what blocks: the browser's driver runs an event loop in the test's own.
+    """
+
+    stage: Stage
+    url: str
+    tasks: dict[str, Handle[Any]]
+    apart: ThreadPoolExecutor
+
+    def publish(self, task: str, *arguments: Any) -> Handle[Any]:
+        """Publishes a task of the app."""
+        return self.apart.submit(self.stage.task(task).publish, *arguments).result()
+
+    def wait_for(self, handle: Handle[Any], state: State) -> None:
+        """Waits until the store has it in that state."""
+        self.apart.submit(self.stage.wait_for, [handle], {state: 1}).result()
+
+
+@pytest.fixture(scope="module")
+def site(
+    kafka: str, cassandra: str, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A dashboard beside a worker that has run tasks of each kind."""
+    settings = {
+        "bootstrap_servers": kafka,
+        "cassandra_hosts": cassandra,
+        "otlp_endpoint": servers.settings.get("otlp_endpoint", ""),
+    }
+    with opened(tmp_path_factory.mktemp("site"), HOSTILE, **settings) as site:
+        yield site
+
+
+@contextmanager
+def opened(directory: Path, hostile_texts: Sequence[str], **settings: str) -> Iterator[Site]:
+    """A dashboard beside a worker that has run tasks of each kind, these texts among them."""
+    with ThreadPoolExecutor(1) as apart, ExitStack() as stack:
+
+        def enter() -> Site:
+            stage = stack.enter_context(staged(directory, **settings))
+            stage.worker()
+            tasks = publish(stage, directory, hostile_texts)
+            return Site(stage, stack.enter_context(served(stage)), tasks, apart)
+
+        try:
+            yield apart.submit(enter).result()
+        finally:
+            apart.submit(stack.close).result()
+
+
+def publish(
+    stage: Stage, directory: Path, hostile_texts: Sequence[str] = HOSTILE
+) -> dict[str, Handle[Any]]:
+    """Some tasks of each kind, ended but for those that are to go on; the one that dies does so last."""
+    tasks = {
+        "works": stage.task("receipt").publish("o-17", cents=1200),
+        "recovers": stage.task("fails_twice").publish(17),
+        "runs": stage.task("waits_in_thread").publish(str(directory / "never")),
+        "waits": stage.task("add").options(delay=3600).publish(1),
+    }
+    many = stage.task("add").publish_many({"n": n} for n in range(60))
+    hostile = [
+        stage.task("says").publish(text[:200], text, ends)
+        for text in hostile_texts
+        for ends in ("well", "badly")
+    ]
+    stage.wait_for(many, {State.SUCCEEDED: len(many)})
+    stage.wait_for([tasks["works"], tasks["recovers"]], {State.SUCCEEDED: 2})
+    stage.wait_for(hostile, dict.fromkeys((State.SUCCEEDED, State.DEAD), len(hostile_texts)))
+    tasks["dies"] = stage.task("never_works").publish(42)
+    stage.wait_for([tasks["dies"]], {State.DEAD: 1})
+    return {**tasks, "hostile result": hostile[0], "hostile": hostile[1]}
+
+
+class served:  # noqa: N801 - reads as a verb where it is used
+    """A `taskstream dashboard` while the block lasts; gives its address.
+
+    Args:
+        stage: its app.
+        options: of the command line.
+    """
+
+    def __init__(self, stage: Stage, *options: str) -> None:
+        self._log = stage.directory / f"dashboard-{len(options)}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "taskstream", "dashboard", "tests.support.jobs:app", "--port", "0", *options],
+                cwd=ROOT, env={**os.environ, **stage.environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def __enter__(self) -> str:
+        def look() -> str:
+            assert self._process.poll() is None, self._log.read_text()
+            found = re.search(r"on (http://\S+)/", self._log.read_text())
+            assert found, self._log.read_text()
+            return found[1]
+
+        return eventually(look, 20.0)
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(15.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5.0)
+            raise
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Chromium without a window; where there is none, the test skips, or fails in CI."""
+    path = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+    if path is None:
+        line = "NO CHROMIUM, the pages are not tested in a browser: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(line, pytrace=False)
+        pytest.skip(line)
+    with sync_playwright() as playwright:
+        # Its sandbox needs rights that a container's root has not; what it opens is our own.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser, site: Site) -> Iterator[Page]:
+    """A page of a fresh browser profile, at the dashboard; any script error fails the test."""
+    context = chromium.new_context(base_url=site.url, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("dialog", lambda dialog: errors.append(f"a dialog: {dialog.message}"))
+    page.on(
+        "console",
+        lambda message: (
+            errors.append(message.text)
+            if message.type == "error" and "Failed to load resource" not in message.text
+            else None
+        ),
+    )
+    yield page
+    context.close()
+    assert errors == []
