@@ -140,7 +140,7 @@ class served:  # noqa: N801 - reads as a verb where it is used
             raise
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Chromium without a window; where there is none, the test skips, or fails in CI."""
     path = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
