@@ -29,7 +29,8 @@ def test_a_task_is_written_with_its_metadata(broker: Broker) -> None:
     (record,) = read_to_end(broker.settings, broker.topic)
     assert (record.partition, record.offset) == ack
     assert (record.key, record.value) == (b"o-17", b"body")
-    assert read(record.headers) == request.envelope
+    # A trace is there where an earlier test of this process has set up tracing.
+    assert read(record.headers)._replace(trace=()) == request.envelope
     assert publisher.close(5.0) == 0
 
 
