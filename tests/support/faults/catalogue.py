@@ -222,8 +222,10 @@ FAULTS: Mapping[str, Fault] = {
 """All of them."""
 
 
-def lay(scene: Scene, point: str, what: str, timeout: float = 20.0) -> int:
+def lay(scene: Scene, point: str, what: str, timeout: float = 45.0) -> int:
     """Lays a fault at a point and waits for whoever it strikes; returns its pid.
+
+    So long, because the sessions of several dead members may have to end first, one after the other.
 
     Raises:
         AssertionError: nobody came by.

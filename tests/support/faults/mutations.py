@@ -122,6 +122,8 @@ def _ignore_due_times(envelope: Any) -> None:
     peek, read = envelope.peek, envelope.read
     envelope.peek = lambda headers: peek(headers)._replace(due=0.0)
     envelope.read = lambda headers: read(headers)._replace(due=None)
+    stay_of = envelope.stay_of
+    envelope.stay_of = lambda headers: stay_of(headers)._replace(due=0.0)
 
 
 _SERVICE = "taskstream.consumer.child.service"
