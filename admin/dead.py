@@ -13,12 +13,13 @@ from taskstream.admin import audit
 from taskstream.admin.letters import Letter, letter_of, letters, records_of, send_closing
 from taskstream.admin.redrive import Again, Refusal, go_through, home_of, never, rule, unwatched
 from taskstream.admin.resend import Resender
-from taskstream.admin.selection import Selection, moment
+from taskstream.admin.selection import Selection
 from taskstream.broker.records import Record
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.closing import PURGED, Closing
 from taskstream.core.envelope import Envelope, read
 from taskstream.core.errors import SchemaError, TaskstreamError, Undecodable
+from taskstream.core.moments import moment
 from taskstream.core.states import State
 from taskstream.observability import tracing
 from taskstream.results.row import Row, current

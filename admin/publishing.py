@@ -75,12 +75,13 @@ def publish_line(
         PublishError: Kafka can't be reached.
     """
     try:
-        return app.publish_nowait(task, _typed(app, task, _object(task, line)), **options)
+        return app.publish_nowait(task, _typed(app, task, json_object(task, line)), **options)
     except BadArguments as error:
         raise BadArguments(f"{where}{error}") from error
 
 
-def _object(task: str, line: str) -> Mapping[str, Any]:
+def json_object(task: str, line: str) -> dict[str, Any]:
+    """A task's arguments from a JSON object. Raises BadArguments."""
     try:
         values = json.loads(line)
     except ValueError as error:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from taskstream.admin import audit
 from taskstream.admin.choosing import Chooser
 from taskstream.admin.republish import Heard, Republisher, Tell, chooser_of, destinations
-from taskstream.admin.selection import instant
 from taskstream.admin.walk import walk
 from taskstream.broker.failures import UnknownTopic
 from taskstream.broker.topics import Topics
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import ConfigError
+from taskstream.core.moments import instant
 from taskstream.core.names import check_part
 from taskstream.core.replay import (
     Ids,

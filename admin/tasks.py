@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from taskstream.core.errors import (
     TaskExpired,
     TaskFailed,
 )
+from taskstream.core.moments import moment
 from taskstream.core.states import State
 from taskstream.results.row import Row, current
 
@@ -278,9 +278,7 @@ def _error(row: Row) -> str | None:
 
 
 def _moment(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return None if seconds is None else moment(seconds)
 
 
 def _run_line(one: ShownRun) -> str:

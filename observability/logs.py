@@ -142,7 +142,7 @@ class _TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text, values = _content(record)
-        line = f"{_moment(record)} {record.levelname.lower():<7} {record.name} {_flat(text)}"
+        line = f"{_moment(record)} {record.levelname.lower():<7} {record.name} {flat(text)}"
         if values:
             line += f" {_pairs(values)}"
         # A traceback is for reading: in text it may take lines of its own, indented below its event.
@@ -210,7 +210,7 @@ def _quoted(text: str) -> str:
     return text if plain else json_format.dumps(text, ensure_ascii=not text.isprintable())
 
 
-def _flat(text: str) -> str:
+def flat(text: str) -> str:
     """The text, its line breaks and the like escaped, so that no value can forge a line."""
     return text if text.isprintable() else json_format.dumps(text)[1:-1]
 

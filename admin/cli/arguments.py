@@ -14,6 +14,8 @@ from taskstream.core.errors import ConfigError
 from taskstream.core.states import State
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from taskstream.app.app import App
 
 VARIABLE = "TASKSTREAM_APP"
@@ -26,6 +28,16 @@ AppPath = Annotated[
         show_envvar=True,
         help="module:attribute of the App, imported from the working directory.",
     ),
+]
+FirstWord = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="APP", help="module:attribute, unless TASKSTREAM_APP is set.", show_default=False
+    ),
+]
+"""The first word of a command that takes more than the app: see `with_app`."""
+TaskId = Annotated[
+    str | None, typer.Argument(metavar="ID", help="The task's id.", show_default=False)
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")
@@ -62,11 +74,13 @@ def shadow_path(path: str, shadow: str) -> str:
     return f"{path}{MARK}{shadow}" if shadow else path
 
 
-def with_app(words: Sequence[str], *, least: int, most: int, usage: str) -> tuple[str, list[str]]:
+def with_app(
+    words: Sequence[str | None], *, least: int, most: int, usage: str
+) -> tuple[str, list[str]]:
     """Tells the app from the words behind it, where TASKSTREAM_APP may stand for it.
 
     Args:
-        words: all words of the command.
+        words: all words of the command; None for one that was not said.
         least: how many follow the app at least.
         most: how many follow it at most; the last one may be left out where it is more than `least`,
             and then must be JSON or `-` to be told from the app's name.
@@ -75,7 +89,7 @@ def with_app(words: Sequence[str], *, least: int, most: int, usage: str) -> tupl
     Raises:
         ConfigError: there are too few words or too many.
     """
-    rest = list(words)
+    rest = [word for word in words if word is not None]
     has_payload = most > least and bool(rest) and _is_payload(rest[-1])
     needed = least + has_payload
     if len(rest) == needed + 1:
@@ -90,6 +104,26 @@ def with_app(words: Sequence[str], *, least: int, most: int, usage: str) -> tupl
 def print_json(document: Any) -> None:
     """One document on standard output."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def new_table(left: Sequence[str] = (), right: Sequence[str] = ()) -> "Table":
+    """A table of columns that never break: those to the left first, then those to the right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in left:
+        table.add_column(column, no_wrap=True)
+    for column in right:
+        table.add_column(column, justify="right")
+    return table
+
+
+def print_table(table: "Table", *, piped_width: int = 160) -> None:
+    """A table on standard output. A pipe has no width: what reads it wants each row on one line."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else piped_width
+    Console(width=width, markup=False).print(table)
 
 
 def tell_unknown(state: State) -> None:

@@ -1,13 +1,14 @@
 """`taskstream cancel`."""
 
 import sys
-from typing import Annotated
 
 import typer
 
 from taskstream.admin.cli.arguments import (
     AsJson,
+    FirstWord,
     Reason,
+    TaskId,
     open_app,
     print_json,
     tell_unknown,
@@ -23,17 +24,8 @@ def register(cli: typer.Typer) -> None:
 
 
 def cancel(
-    first: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="APP",
-            help="module:attribute, unless TASKSTREAM_APP is set.",
-            show_default=False,
-        ),
-    ] = None,
-    second: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The task's id.", show_default=False)
-    ] = None,
+    first: FirstWord = None,
+    second: TaskId = None,
     *,
     reason: Reason = "",
     as_json: AsJson = False,
@@ -46,7 +38,7 @@ def cancel(
     from taskstream.admin import tasks
 
     path, (task_id,) = with_app(
-        [word for word in (first, second) if word is not None],
+        (first, second),
         least=1,
         most=1,
         usage="taskstream cancel APP ID [--reason TEXT] [--json]",

@@ -18,11 +18,15 @@ from taskstream.admin.cli.arguments import (
     VARIABLE,
     AppPath,
     AsJson,
+    FirstWord,
     Reason,
+    TaskId,
     Yes,
     confirm,
+    new_table,
     open_app,
     print_json,
+    print_table,
     progress_bar,
     until_interrupted,
     with_app,
@@ -151,17 +155,8 @@ def list_letters(
 
 
 def show(
-    first: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="APP",
-            help="module:attribute, unless TASKSTREAM_APP is set.",
-            show_default=False,
-        ),
-    ] = None,
-    second: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The task's id.", show_default=False)
-    ] = None,
+    first: FirstWord = None,
+    second: TaskId = None,
     *,
     run: Annotated[
         int | None, typer.Option(help="Which run of the task; the last one that died by default.")
@@ -172,7 +167,7 @@ def show(
     from taskstream.admin import dead
 
     path, (task_id,) = with_app(
-        [word for word in (first, second) if word is not None],
+        (first, second),
         least=1,
         most=1,
         usage="taskstream dead show APP ID [--run N] [--json]",
@@ -339,7 +334,8 @@ def _selection(
         where: as above.
         now: the latest moment of a death that counts, where there is one.
     """
-    from taskstream.admin.selection import Selection, instant
+    from taskstream.admin.selection import Selection
+    from taskstream.core.moments import instant
 
     present = time.time() if now is None else now
     before = now if until is None else instant(until, present)
@@ -451,25 +447,18 @@ def _end(document: Any, *, failed: bool, as_json: bool, left: int = 0) -> None:
 
 
 def _print_counts(by: str, counted: Mapping[str, int]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("letters", justify="right")
+    table = new_table((), ("letters",))
     table.add_column(by)
     for name, count in counted.items():
         table.add_row(f"{count:,}", name)
-    _print(table)
+    print_table(table)
     sys.stdout.write("\n")
 
 
 def _print_letters(letters: Sequence["Letter"]) -> None:
-    from rich.table import Table
+    from taskstream.core.moments import moment
 
-    from taskstream.admin.selection import moment
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("died", "id", "task"):
-        table.add_column(column, no_wrap=True)
+    table = new_table(("died", "id", "task"))
     table.add_column("run", justify="right")
     table.add_column("error", no_wrap=True, overflow="ellipsis")
     shows_closed = any(letter.closed for letter in letters)
@@ -481,10 +470,4 @@ def _print_letters(letters: Sequence["Letter"]) -> None:
         if shows_closed:
             row.append("" if one.closed is None else one.closed.how)
         table.add_row(*row)
-    _print(table)
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
+    print_table(table)

@@ -1,10 +1,15 @@
 """`taskstream delays …`."""
 
-import sys
-
 import typer
 
-from taskstream.admin.cli.arguments import AppPath, AsJson, open_app, print_json
+from taskstream.admin.cli.arguments import (
+    AppPath,
+    AsJson,
+    new_table,
+    open_app,
+    print_json,
+    print_table,
+)
 
 
 def register(cli: typer.Typer) -> None:
@@ -30,20 +35,13 @@ def list_delays(app: AppPath, *, as_json: AsJson = False) -> None:
     if as_json:
         print_json([tier.as_json() for tier in found])
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("span", "topic"):
-        table.add_column(column, no_wrap=True)
-    for column in ("partitions", "waiting", "kept"):
-        table.add_column(column, justify="right")
+    table = new_table(("span", "topic"), ("partitions", "waiting", "kept"))
     for tier in found:
         kept = "-" if tier.kept_s is None else span_name(tier.kept_s)
         table.add_row(
             span_name(tier.span_s), tier.topic, str(tier.partitions), str(tier.waiting), kept
         )
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print_table(table)
     for tier in found:
         if tier.flaw:
             typer.secho(tier.flaw, fg="red", err=True)

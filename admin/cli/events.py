@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -92,12 +91,13 @@ def rebuild(app: AppPath, *, as_json: AsJson = False) -> None:
 
 def _line(event: "Row | Action") -> str:
     from taskstream.core.audit import Action
+    from taskstream.core.moments import moment
 
     if isinstance(event, Action):
         words = [f"{event.verb} {event.target}", f"by {event.who}", *_said(event)]
-        return f"{_moment(event.at)} {' '.join(words)}"
+        return f"{moment(event.at)} {' '.join(words)}"
     words = [f"{event.task} {event.task_id} {event.state}", *_told(event)]
-    return f"{_moment(event.finished or event.written_us / 1e6)} {' '.join(words)}"
+    return f"{moment(event.finished or event.written_us / 1e6)} {' '.join(words)}"
 
 
 def _said(action: "Action") -> Iterator[str]:
@@ -115,13 +115,6 @@ def _told(row: "Row") -> Iterator[str]:
     if row.worker:
         yield f"on {row.worker}"
     if row.error_type:
-        yield _flat(f"{row.error_type}: {row.error}" if row.error else row.error_type)
+        from taskstream.observability.logs import flat
 
-
-def _flat(text: str) -> str:
-    """Without line breaks and the like: an error's text must not forge a line."""
-    return text if text.isprintable() else json.dumps(text)[1:-1]
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+        yield flat(f"{row.error_type}: {row.error}" if row.error else row.error_type)

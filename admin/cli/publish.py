@@ -7,7 +7,11 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from taskstream.admin.cli.arguments import open_app, with_app
+from taskstream.admin.cli.arguments import (
+    FirstWord,
+    open_app,
+    with_app,
+)
 from taskstream.core.retry import Retry
 
 T = TypeVar("T")
@@ -22,14 +26,7 @@ def register(cli: typer.Typer) -> None:
 
 
 def publish(
-    first: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="APP",
-            help="module:attribute, unless TASKSTREAM_APP is set.",
-            show_default=False,
-        ),
-    ] = None,
+    first: FirstWord = None,
     second: Annotated[
         str | None, typer.Argument(metavar="TASK", help="The task's name.", show_default=False)
     ] = None,
@@ -74,7 +71,7 @@ def publish(
     from taskstream.observability import tracing
 
     path, (task, *payload) = with_app(
-        [word for word in (first, second, third) if word is not None],
+        (first, second, third),
         least=1,
         most=2,
         usage="taskstream publish APP TASK [JSON|-]",

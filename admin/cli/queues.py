@@ -11,11 +11,14 @@ import typer
 from taskstream.admin.cli.arguments import (
     AppPath,
     AsJson,
+    FirstWord,
     Reason,
     Yes,
     confirm,
+    new_table,
     open_app,
     print_json,
+    print_table,
     with_app,
 )
 
@@ -27,12 +30,6 @@ if TYPE_CHECKING:
 LOOK_EVERY = 1.0
 """Seconds between two looks at what is left."""
 
-First = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="APP", help="module:attribute, unless TASKSTREAM_APP is set.", show_default=False
-    ),
-]
 Second = Annotated[
     str | None,
     typer.Argument(
@@ -100,7 +97,7 @@ def list_queues(app: AppPath, *, as_json: AsJson = False) -> None:
 
 
 def pause(
-    first: First = None,
+    first: FirstWord = None,
     second: Second = None,
     *,
     task: OfTask = None,
@@ -117,7 +114,7 @@ def pause(
 
 
 def resume(
-    first: First = None,
+    first: FirstWord = None,
     second: Second = None,
     *,
     task: OfTask = None,
@@ -131,7 +128,7 @@ def resume(
 
 
 def drain(
-    first: First = None,
+    first: FirstWord = None,
     second: Second = None,
     *,
     task: OfTask = None,
@@ -153,7 +150,7 @@ def drain(
 
 
 def purge(
-    first: First = None,
+    first: FirstWord = None,
     second: Second = None,
     *,
     task: OfTask = None,
@@ -187,11 +184,10 @@ def purge(
 def _target(verb: str, words: tuple[str | None, str | None], task: str | None) -> tuple[str, str]:
     """The app's path, and what the order is about."""
     usage = f"taskstream queues {verb} APP QUEUE[.PRIORITY] | --task NAME"
-    said = [word for word in words if word is not None]
     if task is not None:
-        path, _ = with_app(said, least=0, most=0, usage=usage)
+        path, _ = with_app(words, least=0, most=0, usage=usage)
         return path, f"task:{task}"
-    path, (queue,) = with_app(said, least=1, most=1, usage=usage)
+    path, (queue,) = with_app(words, least=1, most=1, usage=usage)
     return path, f"queue:{queue}"
 
 
@@ -275,14 +271,7 @@ def _told(waiting: "Waiting") -> str:
 
 
 def _show(lanes: "Sequence[Lane]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("queue", "priority", "topic"):
-        table.add_column(column, no_wrap=True)
-    for column in ("partitions", "lag", "oldest", "dead"):
-        table.add_column(column, justify="right")
+    table = new_table(("queue", "priority", "topic"), ("partitions", "lag", "oldest", "dead"))
     table.add_column("paused")
     for lane in lanes:
         oldest = "-" if lane.oldest_s is None else f"{lane.oldest_s:.1f} s"
@@ -290,4 +279,4 @@ def _show(lanes: "Sequence[Lane]") -> None:
             lane.queue, lane.priority, lane.topic,
             str(lane.partitions), str(lane.lag), oldest, str(lane.dead), "paused" if lane.paused else "-",
         )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print_table(table)

@@ -15,8 +15,10 @@ from taskstream.admin.cli.arguments import (
     Reason,
     Yes,
     confirm,
+    new_table,
     open_app,
     print_json,
+    print_table,
 )
 from taskstream.core.errors import ConfigError, TaskstreamError
 
@@ -204,7 +206,7 @@ def _counted(app: Any, plan: "Plan") -> "ReplayReport":
 def list_replays(app: AppPath, *, as_json: AsJson = False) -> None:
     """List replays of the last days: by whom, how far, and which can be resumed."""
     from taskstream.admin.replay import replays
-    from taskstream.admin.selection import moment
+    from taskstream.core.moments import moment
 
     found = replays(open_app(app))
     if as_json:
@@ -357,7 +359,7 @@ def _lines(report: "ReplayReport") -> Iterator[str]:
 
 
 def _planned(plan: "Plan") -> Iterator[tuple[str, str]]:
-    from taskstream.admin.selection import moment
+    from taskstream.core.moments import moment
 
     topics = dict.fromkeys(one.topic for one in plan.stretches)
     yield "name", plan.name
@@ -402,12 +404,7 @@ def _ended(ending: Any) -> str:
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=True)
+    table = new_table(columns)
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
+    print_table(table)

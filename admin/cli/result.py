@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from taskstream.admin.cli.arguments import AsJson, open_app, print_json, tell_unknown, with_app
+from taskstream.admin.cli.arguments import (
+    AsJson,
+    FirstWord,
+    TaskId,
+    open_app,
+    print_json,
+    tell_unknown,
+    with_app,
+)
 from taskstream.core.states import State
 
 
@@ -17,17 +25,8 @@ def register(cli: typer.Typer) -> None:
 
 
 def result(
-    first: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="APP",
-            help="module:attribute, unless TASKSTREAM_APP is set.",
-            show_default=False,
-        ),
-    ] = None,
-    second: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The task's id.", show_default=False)
-    ] = None,
+    first: FirstWord = None,
+    second: TaskId = None,
     *,
     wait: Annotated[
         float, typer.Option(help="Seconds to wait for a final state.", show_default=False)
@@ -41,7 +40,7 @@ def result(
     from taskstream.admin import tasks
 
     path, (task_id,) = with_app(
-        [word for word in (first, second) if word is not None],
+        (first, second),
         least=1,
         most=1,
         usage="taskstream result APP ID [--wait S] [--json]",

@@ -1,6 +1,5 @@
 """`taskstream schedules …`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,24 +10,22 @@ import typer
 from taskstream.admin.cli.arguments import (
     AppPath,
     AsJson,
+    FirstWord,
     Reason,
     Yes,
     confirm,
+    new_table,
     open_app,
     print_json,
+    print_table,
     with_app,
 )
-from taskstream.core.errors import ConfigError
+from taskstream.admin.publishing import json_object
+from taskstream.core.errors import BadArguments, ConfigError
 
 if TYPE_CHECKING:
     from taskstream.admin.schedules import ShownSchedule
 
-First = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="APP", help="module:attribute, unless TASKSTREAM_APP is set.", show_default=False
-    ),
-]
 Second = Annotated[
     str | None, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)
 ]
@@ -72,7 +69,7 @@ def list_schedules(app: AppPath, *, as_json: AsJson = False) -> None:
 
 
 def add(
-    first: First = None,
+    first: FirstWord = None,
     second: Annotated[
         str | None, typer.Argument(metavar="TASK", help="The task's name.", show_default=False)
     ] = None,
@@ -115,7 +112,7 @@ def add(
         "taskstream schedules add APP TASK CRON|--every SECONDS [JSON] [--name NAME] [--tz ZONE]"
     )
     least = 1 if every is not None else 2
-    words = [word for word in (first, second, third, fourth) if word is not None]
+    words = (first, second, third, fourth)
     path, rest = with_app(words, least=least, most=least + 1, usage=usage)
     arguments = _arguments(rest[0], rest[least]) if len(rest) > least else {}
     added = schedules.add(
@@ -133,7 +130,7 @@ def add(
 
 
 def remove(
-    first: First = None,
+    first: FirstWord = None,
     second: Second = None,
     *,
     yes: Yes = False,
@@ -158,7 +155,7 @@ def remove(
 
 
 def pause(
-    first: First = None, second: Second = None, *, reason: Reason = "", as_json: AsJson = False
+    first: FirstWord = None, second: Second = None, *, reason: Reason = "", as_json: AsJson = False
 ) -> None:
     """Let a schedule fire nothing until `resume`; what comes due meanwhile is not made up for."""
     from taskstream.admin import schedules
@@ -169,7 +166,7 @@ def pause(
 
 
 def resume(
-    first: First = None, second: Second = None, *, reason: Reason = "", as_json: AsJson = False
+    first: FirstWord = None, second: Second = None, *, reason: Reason = "", as_json: AsJson = False
 ) -> None:
     """Let a paused schedule fire again, from now on."""
     from taskstream.admin import schedules
@@ -180,7 +177,7 @@ def resume(
 
 
 def run(
-    first: First = None, second: Second = None, *, reason: Reason = "", as_json: AsJson = False
+    first: FirstWord = None, second: Second = None, *, reason: Reason = "", as_json: AsJson = False
 ) -> None:
     """Publish a schedule's task once, now, beside its firings; prints the task's id."""
     from taskstream.admin import schedules
@@ -206,7 +203,7 @@ def bring(app: AppPath) -> None:
 
 def _named(first: str | None, second: str | None, verb: str) -> tuple[str, str]:
     path, (name,) = with_app(
-        [word for word in (first, second) if word is not None],
+        (first, second),
         least=1,
         most=1,
         usage=f"taskstream schedules {verb} APP NAME [--reason TEXT] [--json]",
@@ -216,12 +213,9 @@ def _named(first: str | None, second: str | None, verb: str) -> tuple[str, str]:
 
 def _arguments(task: str, text: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"task {task}: the arguments are not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"task {task}: the arguments must be a JSON object, not {text}")
-    return values
+        return json_object(task, text)
+    except BadArguments as error:
+        raise ConfigError(str(error)) from error  # as any word that was typed and can't be meant
 
 
 def _say(document: dict[str, Any], line: str, *, as_json: bool) -> None:
@@ -232,10 +226,7 @@ def _say(document: dict[str, Any], line: str, *, as_json: bool) -> None:
 
 
 def _show(found: "Sequence[ShownSchedule]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     for column in ("name", "task", "when", "next", "last", "state", "skipped", "origin"):
         table.add_column(column, no_wrap=True, justify="right" if column == "skipped" else "left")
     for one in found:
@@ -243,7 +234,7 @@ def _show(found: "Sequence[ShownSchedule]") -> None:
             one.name, one.task, one.when, "paused" if one.paused else _moment(one.next),
             _moment(one.last), one.last_state or "-", str(one.skipped), one.origin,
         )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print_table(table)
 
 
 def _moment(seconds: float | None) -> str:

@@ -21,6 +21,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from taskstream.admin.cli.arguments import print_table
 from taskstream.core.errors import ConfigError, ServerError
 from taskstream.infra.catalogue import DEFAULT_SERVERS, Server, parse_servers
 from taskstream.infra.lifecycle import START_TIMEOUT, ServerStatus
@@ -210,8 +211,7 @@ def _show(found: Sequence[ServerStatus], *, as_json: bool) -> None:
             Text("healthy", "green") if one.healthy else Text(one.ailment, "red"),
             one.log,
         )
-    # A pipe has no width: what reads it wants each server on one line.
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
+    print_table(table, piped_width=240)
 
 
 @contextmanager

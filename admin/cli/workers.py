@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taskstream.admin.cli.arguments import AppPath, AsJson, Reason, open_app, print_json, with_app
+from taskstream.admin.cli.arguments import (
+    AppPath,
+    AsJson,
+    FirstWord,
+    Reason,
+    new_table,
+    open_app,
+    print_json,
+    print_table,
+    with_app,
+)
 from taskstream.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,14 +50,7 @@ def list_workers(app: AppPath, *, as_json: AsJson = False) -> None:
 
 
 def scale(
-    first: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="APP",
-            help="module:attribute, unless TASKSTREAM_APP is set.",
-            show_default=False,
-        ),
-    ] = None,
+    first: FirstWord = None,
     second: Annotated[
         str | None,
         typer.Argument(metavar="N", help="How many child processes each has.", show_default=False),
@@ -70,7 +73,7 @@ def scale(
     from taskstream.admin.workers import scale as give
     from taskstream.admin.workers import unscale
 
-    words = [word for word in (first, second) if word is not None]
+    words = (first, second)
     usage = "taskstream workers scale APP N|--reset [--worker NAME] [--reason TEXT] [--json]"
     if reset:
         path, _ = with_app(words, least=0, most=0, usage=usage)
@@ -91,12 +94,7 @@ def _show(workers: Sequence["Worker"], *, as_json: bool) -> None:
         return
     if not workers:
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("worker", "host"):
-        table.add_column(column, no_wrap=True)
+    table = new_table(("worker", "host"))
     table.add_column("pid", justify="right")
     for column in ("version", "queues"):
         table.add_column(column, no_wrap=True)
@@ -110,4 +108,4 @@ def _show(workers: Sequence["Worker"], *, as_json: bool) -> None:
             f"{now - worker.since:.0f} s", str(worker.children), str(len(worker.running)),
             " ".join(worker.paused) or "-",
         )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print_table(table)

@@ -14,8 +14,8 @@ from taskstream.admin.dashboard.forms import read_form, reason_of
 from taskstream.admin.dashboard.guard import root_of
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.shell import Shell, aside
-from taskstream.admin.selection import instant, moment
 from taskstream.core.errors import ConfigError, TaskstreamError
+from taskstream.core.moments import instant, moment
 from taskstream.core.replay import ReplayProgress, ReplayReport, ReplayRequest
 
 WANTED = ("queue", "priority", "since", "until", "task", "key", "where", "ids", "rate")

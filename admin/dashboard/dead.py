@@ -17,8 +17,9 @@ from taskstream.admin.dashboard.morgue import chosen, groups
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.shell import Shell, aside
 from taskstream.admin.redrive import Redriven, Refusal, redrive
-from taskstream.admin.selection import Selection, instant, moment
+from taskstream.admin.selection import Selection
 from taskstream.core.errors import ConfigError, TaskstreamError
+from taskstream.core.moments import instant, moment
 
 LETTERS = 50
 """Rows of a page."""

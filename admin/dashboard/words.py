@@ -5,6 +5,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from taskstream.core import moments
+
 
 def moment(seconds: float | None) -> str:
     """A time to the millisecond, in UTC; a dash where there is none."""
@@ -18,7 +20,7 @@ def iso(seconds: float | None) -> str:
     """A time as `<time datetime>` wants it."""
     if seconds is None or not 0 <= seconds < 1e11:
         return ""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return moments.moment(seconds)
 
 
 def duration(seconds: float | None) -> str:

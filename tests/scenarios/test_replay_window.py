@@ -24,11 +24,11 @@ from tests.support.stage import ROOT, Stage
 
 from taskstream.admin import replay
 from taskstream.admin.payloads import Payloads
-from taskstream.admin.selection import moment
 from taskstream.broker.tail import read_to_end
 from taskstream.broker.topics import Topics, TopicSpec
 from taskstream.core.envelope import Envelope, read, write
 from taskstream.core.ids import derived_id
+from taskstream.core.moments import moment
 from taskstream.core.replay import ReplayRequest
 
 HOURS = 10.0

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstream.admin.selection import Facts, Selection, Sieve, instant, moment
+from taskstream.admin.selection import Facts, Selection, Sieve
 from taskstream.core.errors import BrokerError, ConfigError, Undecodable
+from taskstream.core.moments import instant, moment
 
 FACTS = Facts("o-17", "charge", 1000.0, "CardDeclined", "Card 4711 was DECLINED\nby the bank")
 
