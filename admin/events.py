@@ -5,9 +5,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from taskstream.admin.stores import store_of
 from taskstream.broker.tail import Start, Tail
 from taskstream.core.audit import Action
-from taskstream.core.errors import ConfigError, StoreError, Undecodable
+from taskstream.core.errors import StoreError, Undecodable
 from taskstream.results.batching import Batcher
 from taskstream.results.history import rows_in
 from taskstream.results.row import Row
@@ -97,12 +98,7 @@ def rebuild(app: "App", *, progress: Callable[[int], None] = lambda _count: None
         BrokerError: Kafka refused or can't be reached.
         StoreError: the store can't be reached, or did not take all in a minute after the last.
     """
-    store = app.result_store()
-    if store is None:
-        raise ConfigError(
-            "no result store is configured, so there is nothing to rebuild: set cassandra_hosts "
-            "(TASKSTREAM_CASSANDRA_HOSTS)"
-        )
+    store = store_of(app, "there is nothing to rebuild")
     stored, refused = [0], [0]
 
     def count_stored(tickets: list[None]) -> None:

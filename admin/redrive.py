@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from taskstream.admin import audit
 from taskstream.admin.letters import Letter, letters, records_of, send_closing
-from taskstream.admin.resend import Resender
+from taskstream.admin.rerun import Asker, Further, announcement
+from taskstream.admin.resend import Resender, trace_resent
 from taskstream.admin.selection import Selection
+from taskstream.admin.stores import store_of, store_rows
 from taskstream.broker.records import Record
 from taskstream.broker.topics import Topics
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
@@ -31,10 +33,7 @@ from taskstream.core.envelope import Envelope, Header, Place, read, write
 from taskstream.core.errors import (
     BadArguments,
     ConfigError,
-    MissingExtra,
     SchemaError,
-    StoreError,
-    StoreUnavailable,
     TaskstreamError,
     Undecodable,
     UnknownTask,
@@ -48,9 +47,7 @@ from taskstream.core.faultpoints import (
 )
 from taskstream.core.states import State
 from taskstream.observability import tracing
-from taskstream.results.batching import Batcher
 from taskstream.results.row import Row, current
-from taskstream.results.store import ResultStore
 
 if TYPE_CHECKING:
     from taskstream.app.app import App
@@ -60,9 +57,6 @@ Steps = Callable[[Sequence[tuple[Letter, Record]]], None]
 
 AT_ONCE = 500
 """How many letters go through the steps together, at most; with a rate, those of one second."""
-
-ROWS_WITHIN = 30.0
-"""Seconds that the result store has to take their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +203,7 @@ def redrive(
     if dry_run:
         through(work.judge, AT_ONCE)
     else:
-        _trace(app)
+        trace_resent(app)
         try:
             with (
                 Resender[_Resent](
@@ -322,7 +316,7 @@ class _Redrive:
         self._arguments = arguments
         self._payloads = Payloads(app)
         self._records = Records()
-        self._store = store_of(app)
+        self._store = store_of(app, "nobody can tell whether a task has run again")
         self._clock = clock
         self._reason = reason
         self._who = app.orders().action("redrive", "*", who=who).who
@@ -348,7 +342,7 @@ class _Redrive:
 
         def carry_out(batch: Sequence[tuple[Letter, Record]]) -> None:
             ready, gone = self._judged(batch)
-            _store_rows(self._store, [self._row(one) for one in ready])
+            store_rows(self._store, [self._row(one) for one in ready])
             fault_point(AFTER_REDRIVE_ROW)
             try:
                 try:
@@ -438,22 +432,19 @@ class _Redrive:
         envelope, letter = one.envelope, one.resent.letter
         queue, _, priority = one.home.topic.partition(".")[2].rpartition(".")
         key = one.key.decode(errors="replace")
-        return Row(
-            task_id=envelope.id,
-            run=envelope.run,
-            attempt=0,
-            state=State.WAITING,
+        further = Further(
+            id=envelope.id,
             task=envelope.task,
-            written_us=round(self._clock.now() * 1e6),
+            run=letter.run,
             queue=queue,
             priority=envelope.priority or priority,
             key=None if key == envelope.id else key,
-            worker=self._who,
             published=envelope.published,
-            error=self._reason or None,
-            trace_id=tracing.trace_id_of(one.trace),
-            source=f"{self._app.names.dead}/{letter.partition}/{letter.offset}",
         )
+        source = f"{self._app.names.dead}/{letter.partition}/{letter.offset}"
+        asker = Asker(source, self._who, self._reason)
+        row = announcement(further, envelope.run, asker=asker, now=self._clock.now())
+        return row._replace(trace_id=tracing.trace_id_of(one.trace))
 
     def _send(self, tasks: Resender[_Resent], one: _Ready) -> None:
         envelope = one.envelope
@@ -525,39 +516,6 @@ def go_through(
     return total - through
 
 
-def store_of(app: "App") -> ResultStore:
-    """The app's result store. Raises ConfigError where none is configured."""
-    store = app.result_store()
-    if store is None:
-        raise ConfigError(
-            "no result store is configured, so nobody can tell whether a task has run again: set "
-            "cassandra_hosts (TASKSTREAM_CASSANDRA_HOSTS)"
-        )
-    return store
-
-
-def _store_rows(store: ResultStore, rows: Sequence[Row]) -> None:
-    """Writes rows; back once they are stored.
-
-    Raises:
-        StoreError: the store refused one, or did not answer in `ROWS_WITHIN` seconds.
-    """
-    if not rows:
-        return
-    refusals: list[StoreError] = []
-    batcher: Batcher[str] = Batcher(
-        store, stored=lambda _: None, refused=lambda _, error: refusals.append(error)
-    )
-    batcher.add([(row, row.task_id) for row in rows])
-    left = batcher.close(ROWS_WITHIN)
-    if refusals:
-        raise refusals[0]
-    if left:
-        raise StoreUnavailable(
-            f"{left} rows were not stored in {ROWS_WITHIN:g} s: nothing was sent for them. Try again"
-        )
-
-
 def _refuse_mixture(
     found: Sequence[Letter],
     changes: Mapping[str, Any] | None,
@@ -585,12 +543,6 @@ def _refuse_bad_changes(done: Redriven, error: BadArguments | None) -> None:
 def _at_once(rate: float | None) -> int:
     """How many rows are written before their records follow: a second's worth, so that few wait."""
     return AT_ONCE if rate is None else max(1, min(AT_ONCE, int(rate)))
-
-
-def _trace(app: "App") -> None:
-    """Sends this process's spans where the settings say, unless it does so itself."""
-    with suppress(MissingExtra):
-        tracing.setup(app.settings.otlp_endpoint, app.names.app)
 
 
 def _note(

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from taskstream.admin.choosing import Chooser, Chosen
 from taskstream.admin.payloads import Payloads
 from taskstream.admin.rerun import Asker, Further, announce
-from taskstream.admin.resend import Resender
+from taskstream.admin.resend import Resender, trace_resent
 from taskstream.admin.shadow import beside
 from taskstream.admin.walk import TAKE, Chunk, walk
 from taskstream.broker.records import Record
 from taskstream.broker.topics import Topics
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import Place, write
-from taskstream.core.errors import MissingExtra, Undecodable, UnknownSchema
+from taskstream.core.errors import Undecodable, UnknownSchema
 from taskstream.core.faultpoints import (
     AFTER_REPLAY_COMMIT,
     AFTER_REPLAY_ROWS,
@@ -100,7 +100,7 @@ class Republisher:
         self._resender: Resender[None] = stack.enter_context(
             Resender(app, rate=plan.rate, client_id="taskstream-replay")
         )
-        self._trace()
+        trace_resent(app)
 
     def run(self) -> None:
         """Publishes all that is left, and commits the end."""
@@ -222,11 +222,6 @@ class Republisher:
                 schema = self._app.schema_store().get(reference)
                 self._target.schema_store().put(schema)
                 self._stored.add(reference)
-
-    def _trace(self) -> None:
-        settings = self._app.settings
-        with suppress(MissingExtra):  # the endpoint may be just that of `taskstream up`
-            tracing.setup(settings.otlp_endpoint, self._app.name)  # which flushes at the exit
 
 
 class Heard:

@@ -5,22 +5,14 @@ A run is announced by a row `waiting` with attempt 0, before its record is sent.
 the same record: its identity decides, and a worker runs it once.
 """
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import NamedTuple
 
-from taskstream.core.errors import StoreError
+from taskstream.admin.stores import store_rows
 from taskstream.core.states import State
-from taskstream.results.row import Row, partition_of
+from taskstream.results.row import Row
 from taskstream.results.store import ResultStore
-
-MAX_ROWS = 100
-"""Rows of one batch at most."""
-
-WRITE_WITHIN = 30.0
-"""Seconds after which a write that the store never answered counts as failed."""
 
 
 class Further(NamedTuple):
@@ -124,7 +116,7 @@ def announce(
     """
     rows = store.read_many([one.id for one in tasks])
     runs = {one.id: next_run(rows[one.id], one.run, asker.marker) for one in tasks}
-    write(
+    store_rows(
         store,
         [
             announcement(one, runs[one.id].run, asker=asker, now=now)
@@ -133,38 +125,3 @@ def announce(
         ],
     )
     return {task_id: begun.run for task_id, begun in runs.items()}
-
-
-def write(store: ResultStore, rows: Iterable[Row]) -> None:
-    """Writes rows, and waits until a quorum has them all.
-
-    Raises:
-        StoreError: the store did not answer, or refused one.
-    """
-    writes = []
-    placed = sorted(rows, key=lambda row: partition_of(row.task_id))
-    for partition, grouped in groupby(placed, key=lambda row: partition_of(row.task_id)):
-        ours = list(grouped)
-        for first in range(0, len(ours), MAX_ROWS):
-            writes.append(one := _Write())
-            store.write(partition, ours[first : first + MAX_ROWS], one.done)
-    for one in writes:
-        one.wait()
-
-
-class _Write:
-    """One batch on its way."""
-
-    def __init__(self) -> None:
-        self._over = threading.Event()
-        self._error: StoreError | None = None
-
-    def done(self, error: StoreError | None) -> None:
-        self._error = error
-        self._over.set()
-
-    def wait(self) -> None:
-        if not self._over.wait(WRITE_WITHIN):
-            raise StoreError(f"the result store did not answer a write in {WRITE_WITHIN:g} s")
-        if self._error is not None:
-            raise self._error

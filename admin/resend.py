@@ -3,18 +3,26 @@
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from taskstream.broker.sender import ANY_PARTITION, Ack, Sender
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import HEADER_ROOM_BYTES, Header
-from taskstream.core.errors import BrokerError, ConfigError
+from taskstream.core.errors import BrokerError, ConfigError, MissingExtra
+from taskstream.observability import tracing
 
 if TYPE_CHECKING:
     from taskstream.app.app import App
     from taskstream.observability.tracing import PublishSpan
 
 T = TypeVar("T")
+
+
+def trace_resent(app: "App") -> None:
+    """Sends the spans of what is sent again where the settings say, unless this process does so itself."""
+    with suppress(MissingExtra):  # the endpoint may be just that of `taskstream up`
+        tracing.setup(app.settings.otlp_endpoint, app.name)  # which flushes at the exit
 
 
 class Resender(Generic[T]):

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from taskstream.admin.payloads import Payloads
+from taskstream.admin.stores import store_of
 from taskstream.admin.walk import walk
 from taskstream.broker.failures import UnknownTopic
 from taskstream.broker.topics import Topics
@@ -32,6 +33,8 @@ READ_AT_ONCE = 1000
 
 LOOK_EVERY = 0.5
 """Seconds between two looks for outcomes that are waited for."""
+
+NO_STORE = "no outcomes can be compared"
 
 SAMPLES = 10
 """How many differences are kept to be shown."""
@@ -156,7 +159,10 @@ def compare(app: "App", shadow: str, *, wait: float = 0.0) -> Comparison:
         tally = _Tally(shadow)
         ours, theirs = Payloads(app), Payloads(there)
         for ids in _some(list(tasks)):
-            own, apart = _store(app).read_many(ids), _store(there).read_many(ids)
+            own, apart = (
+                store_of(app, NO_STORE).read_many(ids),
+                store_of(there, NO_STORE).read_many(ids),
+            )
             for task_id in ids:
                 tally.add(
                     tasks[task_id],
@@ -228,7 +234,7 @@ def _tasks(app: "App", there: "App", shadow: str) -> dict[str, str]:
 
 def _await_endings(there: "App", ids: Sequence[str], give_up_at: float) -> None:
     """Waits until all have ended in the shadow, or time is up."""
-    store = _store(there)
+    store = store_of(there, NO_STORE)
     left = list(ids)
     while left and (patience := give_up_at - time.monotonic()) > 0:
         left = [
@@ -238,16 +244,6 @@ def _await_endings(there: "App", ids: Sequence[str], give_up_at: float) -> None:
             if (row := current(rows)) is None or not row.state.final
         ]
         threading.Event().wait(min(LOOK_EVERY, patience) if left else 0)
-
-
-def _store(app: "App") -> Any:
-    store = app.result_store()
-    if store is None:
-        raise ConfigError(
-            "outcomes are compared in the result store, and none is configured: set cassandra_hosts "
-            "(TASKSTREAM_CASSANDRA_HOSTS)"
-        )
-    return store
 
 
 def _ending(row: Row | None, payloads: Payloads) -> Ending | None:

@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from taskstream.admin import audit
+from taskstream.admin.stores import store_of
 from taskstream.core.errors import (
-    ConfigError,
     ResultTimeout,
     TaskCancelled,
     TaskExpired,
@@ -186,12 +186,7 @@ def show(app: "App", task_id: str, *, wait: float = 0.0) -> ShownTask:
         ConfigError: none is configured.
         MissingExtra: its driver is not installed.
     """
-    store = app.result_store()
-    if store is None:
-        raise ConfigError(
-            "no result store is configured, so no task can be looked up: set cassandra_hosts "
-            "(TASKSTREAM_CASSANDRA_HOSTS)"
-        )
+    store = store_of(app, "no task can be looked up")
     if wait > 0:
         _wait(app, task_id, wait)
     rows = store.read(task_id)
@@ -240,13 +235,9 @@ def _wait(app: "App", task_id: str, seconds: float) -> None:
 def _value(app: "App", row: Row | None) -> Any:
     if row is None or row.value is None:
         return None
-    # Here, because they load the Avro library.
-    from taskstream.schemas.framing import parse  # noqa: PLC0415
-    from taskstream.schemas.generic import GenericCodec  # noqa: PLC0415
+    from taskstream.admin.payloads import Payloads  # noqa: PLC0415 - loads the Avro library
 
-    frame = parse(row.value)
-    schema = app.schema_store().get(frame.reference)
-    return GenericCodec(schema).decode(frame.body)["value"]
+    return Payloads(app).decode(row.value)["value"]
 
 
 def _attempt(row: Row) -> ShownAttempt:

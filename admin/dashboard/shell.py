@@ -14,8 +14,8 @@ from taskstream.admin.dashboard.jobs import Jobs
 from taskstream.admin.dashboard.live import Live
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.security import Access
+from taskstream.admin.stores import store_of
 from taskstream.core.clock import Clock
-from taskstream.core.errors import ConfigError
 from taskstream.infra.state import running
 
 if TYPE_CHECKING:
@@ -94,13 +94,7 @@ class Shell:
 
     def store(self) -> "ResultStore":
         """The result store. Raises ConfigError where none is configured."""
-        store = self.app.result_store()
-        if store is None:
-            raise ConfigError(
-                "no result store is configured, so no task can be looked up: set cassandra_hosts "
-                "(TASKSTREAM_CASSANDRA_HOSTS)"
-            )
-        return store
+        return store_of(self.app, "no task can be looked up")
 
     def jaeger(self) -> str:
         """Where Jaeger is; empty where nobody knows."""

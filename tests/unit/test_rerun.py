@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstream.admin.rerun import Announced, Asker, Further, announce, next_run, write
+from taskstream.admin.rerun import Announced, Asker, Further, announce, next_run
+from taskstream.admin.stores import store_rows
 from taskstream.core.errors import StoreError, StoreUnavailable
 from taskstream.core.ids import new_id
 from taskstream.core.states import State
@@ -104,4 +105,4 @@ def test_rows_of_one_partition_are_written_together() -> None:
 def test_a_row_that_is_not_stored_is_an_error() -> None:
     """Nothing may be sent whose run is not on record."""
     with pytest.raises(StoreUnavailable):
-        write(Store(StoreUnavailable("away")), [row(1, 0)])  # type: ignore[arg-type]
+        store_rows(Store(StoreUnavailable("away")), [row(1, 0)], within=0.1)  # type: ignore[arg-type]
