@@ -39,7 +39,10 @@ def new_id() -> str:
 def derived_id(seconds: float, *facts: str | int) -> str:
     """The id that follows from a time (seconds since 1970) and the facts that make it unique."""
     text = "\x1f".join(str(fact) for fact in facts)
-    return _format(int(seconds * 1000), hashlib.sha256(text.encode()).digest()[:_TAIL_BYTES])
+    # Rounded first, for what a float lacks: 128.765 is 128764.99999999999 thousandths.
+    return _format(
+        int(round(seconds * 1000, 3)), hashlib.sha256(text.encode()).digest()[:_TAIL_BYTES]
+    )
 
 
 def is_uuid7(task_id: str | bytes) -> bool:
