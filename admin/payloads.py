@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from taskstream.core.errors import UnknownTask
 from taskstream.schemas.framing import Reference, parse
 from taskstream.schemas.generic import GenericCodec
+from taskstream.schemas.store import find_latest
 
 if TYPE_CHECKING:
     from taskstream.app.app import App
@@ -57,10 +58,7 @@ class Payloads:
     def _writer(self, task: str) -> tuple[bytes, GenericCodec]:
         known = self._app.find(task)
         store = self._app.schema_store()
-        schema = store.latest(task) if known is None else known.schema.arguments
-        if schema is None:
-            store.refresh()
-            schema = store.latest(task)
+        schema = find_latest(store, task) if known is None else known.schema.arguments
         if schema is None:
             raise UnknownTask(
                 f"no task {task!r} is known here, and no schema of that name is stored"

@@ -94,12 +94,24 @@ def lanes(
         BrokerError: Kafka refused or can't be reached, or `init` was never run.
     """
     app.load_tasks()
+    dead = Counter(one.topic for one in letters(app).letters) if count_dead else Counter()
+    return _lanes(app, list(_each(app.queues)), standing(app), dead, group=group, clock=clock)
+
+
+def _lanes(
+    app: "App",
+    wanted: Iterable[tuple[str, str]],
+    orders: QueueOrders,
+    dead: Mapping[str, int],
+    *,
+    group: str | None = None,
+    clock: Clock,
+) -> list[Lane]:
+    """Some priorities of queues, by the orders that hold and the open dead letters of each topic."""
     settings, names = app.settings, app.names
-    orders = standing(app)
     with Topics(settings, client_id=CLIENT) as topics:
-        dead = Counter(one.topic for one in letters(app).letters) if count_dead else Counter()
         found = []
-        for queue, priority in _each(app.queues):
+        for queue, priority in wanted:
             topic = names.tasks(queue, priority)
             behind = topics.behind(names.group(queue, priority, group), topic)
             found.append(
@@ -111,7 +123,7 @@ def lanes(
                     lag=sum(high - start for start, high in behind.values()),
                     oldest_s=_oldest(settings, topic, behind, clock),
                     paused=bool(orders.holding([of_queue(queue), of_queue(queue, priority)])),
-                    dead=dead[topic],
+                    dead=dead.get(topic, 0),
                 )
             )
     return found
@@ -380,11 +392,7 @@ def _ordered(
         changed=changed,
         since=max(given, default=None),
         holding=tuple(str(one) for one in orders.holding(concerned)),
-        lanes=tuple(
-            lane
-            for lane in lanes(app, count_dead=False, clock=clock)
-            if (lane.queue, lane.priority) in known.lanes
-        ),
+        lanes=tuple(_lanes(app, known.lanes, orders, {}, clock=clock)),
         workers=tuple(
             worker
             for worker in workers(app, clock=clock)

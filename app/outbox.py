@@ -28,6 +28,7 @@ from taskstream.core.envelope import TRACE_HEADERS, Envelope, Header, Place, Sta
 from taskstream.core.errors import BadArguments, BrokerError, PublishError, TooLarge, UnknownTask
 from taskstream.core.ids import new_id
 from taskstream.producer.routing import PublishRequest
+from taskstream.schemas.store import find_latest
 
 if TYPE_CHECKING:
     from taskstream.producer.delivery import Delivery
@@ -179,11 +180,7 @@ class Outbox:
             UnknownTask: there is none.
             BadArguments: the options name a queue or priority that doesn't exist.
         """
-        schemas = self._lifeline.connections().schemas
-        schema = schemas.latest(name)
-        if schema is None:
-            schemas.refresh()
-            schema = schemas.latest(name)
+        schema = find_latest(self._lifeline.connections().schemas, name)
         if schema is None:
             raise UnknownTask(
                 f"no task {name!r} is defined here, and no schema of that name is stored: check the "

@@ -74,3 +74,12 @@ def refuse_conflict(schema: Schema, stored: Schema) -> None:
             "out, so a reader could not tell the two apart (a decimal's scale, say). Rename the "
             f"parameter whose type changed. Stored: {stored.text} New: {schema.text}"
         )
+
+
+def find_latest(store: SchemaStore, name: str) -> Schema | None:
+    """`SchemaStore.latest`, having read what others have stored since where there seems to be none."""
+    schema = store.latest(name)
+    if schema is None:
+        store.refresh()
+        schema = store.latest(name)
+    return schema
