@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, settings
 from taskstream.infra.catalogue import Server
 from tests.support.servers import cassandra, jaeger, kafka, registry, servers
 from tests.support.stage import stage
+from tests.support.terminal import terminal
 
-__all__ = ["cassandra", "jaeger", "kafka", "registry", "servers", "stage"]
+__all__ = ["cassandra", "jaeger", "kafka", "registry", "servers", "stage", "terminal"]
 
 # No deadlines: a slow moment of a shared machine is not a bug of ours.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])

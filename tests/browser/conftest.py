@@ -51,16 +51,9 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(
-    kafka: str, cassandra: str, servers: Servers, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A dashboard beside a worker that has run tasks of each kind."""
-    settings = {
-        "bootstrap_servers": kafka,
-        "cassandra_hosts": cassandra,
-        "otlp_endpoint": servers.settings.get("otlp_endpoint", ""),
-    }
-    with opened(tmp_path_factory.mktemp("site"), HOSTILE, **settings) as site:
+    with opened(tmp_path_factory.mktemp("site"), HOSTILE, **servers.addresses) as site:
         yield site
 
 

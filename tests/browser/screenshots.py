@@ -15,16 +15,9 @@ TEXTS = ("thank you", "the order o-42 has no address", "a parcel for Atlantis")
 
 
 @pytest.fixture(scope="module")
-def site(
-    kafka: str, cassandra: str, servers: Servers, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The same with texts that say something to readers of the docs."""
-    settings = {
-        "bootstrap_servers": kafka,
-        "cassandra_hosts": cassandra,
-        "otlp_endpoint": servers.settings.get("otlp_endpoint", ""),
-    }
-    with opened(tmp_path_factory.mktemp("site"), TEXTS, **settings) as site:
+    with opened(tmp_path_factory.mktemp("site"), TEXTS, **servers.addresses) as site:
         yield site
 
 

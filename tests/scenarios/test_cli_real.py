@@ -2,33 +2,11 @@
 
 import os
 import signal
-import uuid
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
-import pytest
 from tests.support.eventually import eventually
-from tests.support.terminal import Terminal, terminal_at
-
-from taskstream.broker.topics import Topics
-from taskstream.core.settings import Settings
-
-
-@pytest.fixture
-def terminal(tmp_path: Path, kafka: str, cassandra: str) -> Iterator[Terminal]:
-    """A terminal with an app of a fresh name; its topics go away with the test."""
-    name = f"cli{uuid.uuid4().hex[:10]}"
-    yield terminal_at(
-        tmp_path,
-        TEST_APP_NAME=name,
-        TASKSTREAM_APP="main:app",
-        TASKSTREAM_BOOTSTRAP_SERVERS=kafka,
-        TASKSTREAM_CASSANDRA_HOSTS=cassandra,
-    )
-    with Topics(Settings(bootstrap_servers=kafka)) as topics:
-        topics.delete([topic for topic in topics.names() if topic.startswith(f"{name}.")])
+from tests.support.terminal import Terminal
 
 
 def test_init_creates_once_and_reports_drift(terminal: Terminal) -> None:

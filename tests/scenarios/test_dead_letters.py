@@ -34,15 +34,9 @@ from taskstream.core.errors import ConfigError
 
 
 @pytest.fixture
-def deadly(kafka: str, cassandra: str, servers: Servers, tmp_path: Path) -> Iterator[Stage]:
+def deadly(servers: Servers, tmp_path: Path) -> Iterator[Stage]:
     """A stage on which any number of tasks may die."""
-    with staged(
-        tmp_path,
-        bootstrap_servers=kafka,
-        cassandra_hosts=cassandra,
-        otlp_endpoint=servers.settings.get("otlp_endpoint", ""),
-        dead_limit=0,
-    ) as stage:
+    with staged(tmp_path, **servers.addresses, dead_limit=0) as stage:
         yield stage
 
 

@@ -5,16 +5,14 @@ always says no is what tests/unit/test_settling.py finds.
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+from tests.support.commands import APP, run
 from tests.support.cql import truncate
 from tests.support.eventually import eventually
-from tests.support.stage import ROOT, Stage
+from tests.support.stage import Stage
 
 from taskstream import State
 from taskstream.admin import audit
@@ -148,9 +146,6 @@ def test_the_command_shows_attempts_and_actions(stage: Stage) -> None:
 
 
 def _events(stage: Stage, *options: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "taskstream", "events", "tests.support.jobs:app", *options],
-        cwd=ROOT, env={**os.environ, **stage.environment}, check=True, capture_output=True, text=True,
-        timeout=60,
-    )  # fmt: skip
+    done = run(stage, "events", APP, *options)
+    assert done.code == 0, done.stderr
     return done.stdout.splitlines()

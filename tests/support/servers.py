@@ -61,6 +61,15 @@ class Servers:
             pytest.skip(line)
         return address
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where Kafka, Cassandra and the collector of traces are, as settings of an app."""
+        return {
+            "bootstrap_servers": self.require(Server.KAFKA),
+            "cassandra_hosts": self.require(Server.CASSANDRA),
+            "otlp_endpoint": self.settings.get("otlp_endpoint", ""),
+        }
+
     def handle(self, server: Server) -> ServerHandle:
         """That server, to be killed, halted and restarted; tests must leave it well."""
         self.require(server)

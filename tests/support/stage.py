@@ -194,14 +194,9 @@ def _state(rows: list[Row]) -> State:
 
 
 @pytest.fixture
-def stage(kafka: str, cassandra: str, servers: Servers, tmp_path: Path) -> Iterator[Stage]:
+def stage(servers: Servers, tmp_path: Path) -> Iterator[Stage]:
     """A fresh app on the real servers; its workers, topics and keyspace go away with the test."""
-    with staged(
-        tmp_path,
-        bootstrap_servers=kafka,
-        cassandra_hosts=cassandra,
-        otlp_endpoint=servers.settings.get("otlp_endpoint", ""),
-    ) as stage:
+    with staged(tmp_path, **servers.addresses) as stage:
         yield stage
 
 

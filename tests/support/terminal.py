@@ -4,11 +4,17 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from taskstream.broker.topics import Topics
+from taskstream.core.settings import Settings
 
 APP = '''
 """An app for tests of the command line."""
@@ -100,3 +106,18 @@ def terminal_at(directory: Path, **environment: str) -> Terminal:
     """A terminal in that directory, with the app in it."""
     (directory / "main.py").write_text(APP)
     return Terminal(directory, environment)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, kafka: str, cassandra: str) -> Iterator[Terminal]:
+    """A terminal with an app of a fresh name; its topics go away with the test."""
+    name = f"cli{uuid.uuid4().hex[:10]}"
+    yield terminal_at(
+        tmp_path,
+        TEST_APP_NAME=name,
+        TASKSTREAM_APP="main:app",
+        TASKSTREAM_BOOTSTRAP_SERVERS=kafka,
+        TASKSTREAM_CASSANDRA_HOSTS=cassandra,
+    )
+    with Topics(Settings(bootstrap_servers=kafka)) as topics:
+        topics.delete([topic for topic in topics.names() if topic.startswith(f"{name}.")])
