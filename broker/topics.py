@@ -234,6 +234,9 @@ class Topics:
             ranges[Place(topic, number)] = self._ask(
                 f"looking up offsets of {topic}/{number}",
                 partial(self._reader.get_watermark_offsets, wanted, timeout=_TIMEOUT),
+                # The broker has just told of this partition: the client's own list forgets it for a
+                # moment when it reconnects, after a restart of the broker above all.
+                passing=(NotReady, UnknownTopic),
             )
         return ranges
 
@@ -438,7 +441,13 @@ class Topics:
             self._groups[group] = self._connect(group)
         return self._groups[group]
 
-    def _ask(self, doing: str, request: Callable[[], Any]) -> Any:
+    def _ask(
+        self,
+        doing: str,
+        request: Callable[[], Any],
+        *,
+        passing: tuple[type[BrokerError], ...] = (NotReady,),
+    ) -> Any:
         give_up_at = self._clock.monotonic() + _TIMEOUT
         while True:
             try:
@@ -446,7 +455,7 @@ class Topics:
             except (KafkaException, RuntimeError) as error:
                 failure = broker_error(error, doing)
                 # A topic's leaders may move for a moment, above all when it is new.
-                if not isinstance(failure, NotReady) or self._clock.monotonic() > give_up_at:
+                if not isinstance(failure, passing) or self._clock.monotonic() > give_up_at:
                     raise failure from error
                 time.sleep(_LOOK_AGAIN)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from tests.support.brokers import NOBODY, PARTITIONS, Broker, fresh
 from tests.support.eventually import eventually
 
@@ -192,6 +193,28 @@ def test_lag_counts_what_the_group_has_not_committed(broker: Broker) -> None:
     lag = broker.topics.lag(broker.group, broker.topic)
 
     assert lag == {place: 3 if place.partition == 1 else 0 for place in broker.places}
+
+
+def test_a_partition_that_the_client_has_forgotten_is_asked_for_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a broker restarts, a client may not know for a moment what the broker has just told."""
+    broker.send([(b"k", b"v")], partition=0)
+    forgetful = iter([KafkaError(KafkaError._UNKNOWN_PARTITION)])
+    reader = broker.topics._reader
+
+    class Reader:
+        def __getattr__(self, name: str) -> object:
+            return getattr(reader, name)
+
+        def get_watermark_offsets(self, *asked: object, **options: object) -> object:
+            for error in forgetful:
+                raise KafkaException(error)
+            return reader.get_watermark_offsets(*asked, **options)
+
+    monkeypatch.setattr(broker.topics, "_reader", Reader())
+
+    assert broker.topics.end_offsets(broker.topic)[Place(broker.topic, 0)] == 1
 
 
 def test_starting_offsets_are_committed_once(broker: Broker) -> None:
