@@ -32,7 +32,7 @@ demo: $(READY) ## The main job from publish to trace, in one process without ser
 
 test: $(READY) ## Start the servers (running ones are used) and run all tests; ARGS="-k name" narrows
 	$(BIN)/taskstream up --registry
-	$(BIN)/pytest --numprocesses $(TESTERS) --dist worksteal $(ARGS)
+	$(BIN)/python tests/run.py $(TESTERS) $(ARGS)
 
 long: $(READY) ## Start the servers and run the tests that take minutes; ARGS="-k name" narrows
 	$(BIN)/taskstream up

@@ -5,8 +5,8 @@ these are up. Elsewhere it is skipped on a laptop, with the reason in pytest's s
 CI (`CI=true`): there, nothing may go untested without anyone noticing.
 
 Tests run in several processes at once, for most of them wait most of the time. One that is marked `alone`
-breaks a server that the others use, or has to have the machine for itself: it begins when all others have
-ended theirs, and they wait for it.
+breaks a server. `make test` runs those on servers of their own (`tests/run.py`); where one runs in several
+processes all the same, it begins when all others have ended theirs, and they wait for it.
 """
 
 import fcntl
