@@ -1,11 +1,12 @@
 """Which records of a topic a replay publishes again: one judge, for the dry run and for the replay.
 
 The order of the records in each partition decides, and nothing else that could differ between two passes: of
-a task that stands there more than once (a retry, a copy that a crash has left, a redrive) the first counts.
+a task that stands there more than once (a retry, a copy that a crash has left, a redrive) the first counts,
+and of its outcomes the last one before the plan was settled.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -14,12 +15,16 @@ from taskstream.core.envelope import Envelope, read
 from taskstream.core.errors import MissingExtra, SchemaError, Undecodable
 from taskstream.core.ids import is_uuid7
 from taskstream.core.replay import Plan, Sample, Skip
+from taskstream.results.row import Row, current
 
 SAMPLES = 10
 """How many of the chosen ones are kept to be shown."""
 
 Decode = Callable[[bytes | None], Mapping[str, Any]]
 """The arguments in a record's value, as `admin.payloads.Payloads.decode`."""
+
+Rows = Callable[[Sequence[str]], Mapping[str, Sequence[Row]]]
+"""The rows of tasks by their ids, as `ResultStore.read_many`."""
 
 
 class Chosen(NamedTuple):
@@ -41,6 +46,7 @@ class Chooser:
         plan: what was asked for.
         decode: gives the arguments in a record's value; asked only where something depends on them.
         shadowed: whether a task has a function for the shadow; asked only where the plan names one.
+        rows: the rows of tasks; must be there where the plan wants certain outcomes.
 
     Attributes:
         tasks: by task, how many were chosen.
@@ -54,7 +60,12 @@ class Chooser:
     """
 
     def __init__(
-        self, plan: Plan, decode: Decode, *, shadowed: Callable[[str], bool] = lambda _task: True
+        self,
+        plan: Plan,
+        decode: Decode,
+        *,
+        shadowed: Callable[[str], bool] = lambda _task: True,
+        rows: Rows | None = None,
     ) -> None:
         self.tasks: Counter[str] = Counter()
         self.skipped: Counter[Skip] = Counter()
@@ -63,31 +74,50 @@ class Chooser:
         self._plan = plan
         self._decode = decode
         self._shadowed = shadowed
+        self._rows = rows
         self._key = None if plan.key is None else plan.key.encode()
         self._meets = _condition(plan.where)
         # By the header's bytes: most records of a topic are of few tasks.
         self._asked_for: dict[bytes | None, bool] = {}
         self._met: dict[tuple[str, int], set[int | str]] = {}
 
-    def choose(self, record: Record) -> Chosen | None:
-        """The record and its metadata where it is published again; None where it is not.
+    def choose(self, records: Sequence[Record]) -> list[Chosen | None]:
+        """For each record itself and its metadata where it is published again; None where it is not.
 
         Raises:
             BrokerError: the schema store can't be read.
+            StoreError: the plan wants certain outcomes, and the result store did not answer.
         """
-        envelope = self._judge(record)
-        if isinstance(envelope, Skip):
-            self.skipped[envelope] += 1
-            return None
-        self.tasks[envelope.task] += 1
-        if len(self.samples) < SAMPLES:
-            self.samples.append(self._sample(record, envelope))
-        return Chosen(record, envelope)
+        judged = [self._judge(record) for record in records]
+        if self._plan.by_outcome:
+            judged = self._by_outcome(judged)
+        return [self._noted(*both) for both in zip(records, judged, strict=True)]
 
     @property
     def count(self) -> int:
         """How many were chosen so far."""
         return self.tasks.total()
+
+    def _noted(self, record: Record, judged: Envelope | Skip) -> Chosen | None:
+        """Counts a judgement."""
+        if isinstance(judged, Skip):
+            self.skipped[judged] += 1
+            return None
+        self.tasks[judged.task] += 1
+        if len(self.samples) < SAMPLES:
+            self.samples.append(self._sample(record, judged))
+        return Chosen(record, judged)
+
+    def _by_outcome(self, judged: Iterable[Envelope | Skip]) -> list[Envelope | Skip]:
+        """Leaves out whose task has not ended as the plan wants; one look at the store for all."""
+        judged = list(judged)
+        ids = [one.id for one in judged if not isinstance(one, Skip)]
+        assert self._rows is not None
+        rows = self._rows(ids) if ids else {}
+        return [
+            one if isinstance(one, Skip) else _unwanted(self._plan, rows.get(one.id, ())) or one
+            for one in judged
+        ]
 
     def _judge(self, record: Record) -> Envelope | Skip:
         plan = self._plan
@@ -159,6 +189,20 @@ class Chooser:
         except SchemaError:
             arguments = None
         return Sample(envelope.task, envelope.id, record.source, arguments)
+
+
+def _unwanted(plan: Plan, rows: Iterable[Row]) -> Skip | None:
+    """Why a task with these rows is left out; None where it had ended as the plan wants."""
+    row = current(row for row in rows if row.finished is not None and row.finished <= plan.settled)
+    if row is None:
+        return Skip.NO_OUTCOME
+    told = (row.error or "").casefold()
+    wanted = (
+        (not plan.states or row.state in plan.states)
+        and (not plan.error or fnmatchcase(row.error_type or "", plan.error))
+        and plan.text.casefold() in told
+    )
+    return None if wanted else Skip.OUTCOME
 
 
 def _condition(text: str) -> Callable[[Mapping[str, Any]], bool | Exception] | None:

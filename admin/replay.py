@@ -36,6 +36,7 @@ from taskstream.core.replay import (
     advanced,
     lane_of,
 )
+from taskstream.core.states import State
 
 if TYPE_CHECKING:
     from taskstream.app.app import App
@@ -126,7 +127,11 @@ def settle(app: "App", request: ReplayRequest, *, clock: Clock = SYSTEM_CLOCK) -
             until=until,
             tasks=tuple(request.tasks),
             key=request.key,
+            settled=now,
             where=request.where,
+            states=tuple(map(State, request.states)),
+            error=request.error,
+            text=request.text,
             ids=Ids.SAME if request.shadow else Ids(request.ids),
             to_topic=request.to_topic,
             to_queue=request.to_queue,
@@ -143,14 +148,14 @@ def dry_run(app: "App", plan: Plan, *, tell: Tell | None = None) -> ReplayReport
 
     Raises:
         BrokerError: Kafka refused or can't be reached; OffsetLost where retention was faster.
+        StoreError: certain outcomes are wanted, and the result store did not answer.
     """
     started = time.monotonic()
     chooser = chooser_of(app, plan)
     heard = Heard(plan, tell)
     positions: dict[Place, int] = {}
     for chunk in walk(app.settings, plan.stretches, client_id="taskstream-replay"):
-        for record in chunk.records:
-            chooser.choose(record)
+        chooser.choose(chunk.records)
         positions |= chunk.positions
         heard.tell(positions, chooser.count)
     heard.tell(positions, chooser.count, now=True)
@@ -182,7 +187,8 @@ def replay(
     Raises:
         ConfigError: there was a replay of that name, or the plan is too long to be kept.
         BrokerError: Kafka refused; what was committed stands.
-        StoreError: tasks keep their ids, and the result store did not answer.
+        StoreError: tasks keep their ids or certain outcomes are wanted, and the result store did not
+            answer.
     """
     if not plan.stretches:
         return _report(plan, chooser_of(app, plan), dry=False, started=time.monotonic())

@@ -15,6 +15,7 @@ from taskstream.admin.payloads import Payloads
 from taskstream.admin.rerun import Asker, Further, announce
 from taskstream.admin.resend import Resender, trace_resent
 from taskstream.admin.shadow import beside
+from taskstream.admin.stores import store_of
 from taskstream.admin.walk import TAKE, Chunk, walk
 from taskstream.broker.records import Record
 from taskstream.broker.topics import Topics
@@ -49,6 +50,8 @@ COMMIT_EVERY = 1.0
 
 TELL_EVERY = 0.1
 """Seconds between two words on how far it is."""
+
+_NO_OUTCOMES = "how tasks have ended is not known"
 
 Tell = Callable[[ReplayProgress], None]
 """Hears how far it is, in the calling thread."""
@@ -130,7 +133,7 @@ class Republisher:
         ]
 
     def _take(self, chunk: Chunk) -> None:
-        judged = [(record, self.chooser.choose(record)) for record in chunk.records]
+        judged = list(zip(chunk.records, self.chooser.choose(chunk.records), strict=True))
         ahead = [
             chosen
             for record, chosen in judged
@@ -256,10 +259,19 @@ def destinations(app: "App", plan: Plan) -> dict[str, str]:
 
 
 def chooser_of(app: "App", plan: Plan) -> Chooser:
-    """What judges the records of a plan, with the app's schemas and tasks."""
+    """What judges the records of a plan, with the app's schemas, tasks and outcomes.
+
+    Raises:
+        ConfigError: the condition is no expression, or outcomes are wanted that nobody keeps.
+    """
 
     def shadowed(task: str) -> bool:
         known = app.find(task)
         return known is not None and known.shadow is not None
 
-    return Chooser(plan, Payloads(app).decode, shadowed=shadowed)
+    return Chooser(
+        plan,
+        Payloads(app).decode,
+        shadowed=shadowed,
+        rows=store_of(app, _NO_OUTCOMES).read_many if plan.by_outcome else None,
+    )

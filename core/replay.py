@@ -17,6 +17,7 @@ from taskstream.core.errors import ConfigError
 from taskstream.core.ids import derived_id, is_uuid7, time_of
 from taskstream.core.names import Names
 from taskstream.core.shadow import shadow_app
+from taskstream.core.states import JUDGED, State
 
 Moment = str | float | datetime
 """Seconds since 1970, an aware datetime, or text as `admin.selection.instant` reads it."""
@@ -36,6 +37,8 @@ class Skip(StrEnum):
     TASK = "another task"
     KEY = "another key"
     CONDITION = "condition not met"
+    OUTCOME = "another outcome"
+    NO_OUTCOME = "no outcome stored"
     LATER_ATTEMPT = "a retry"
     COPY = "a copy"
     NO_SHADOW = "no shadow function"
@@ -57,6 +60,9 @@ class ReplayArguments(TypedDict, total=False):
     tasks: Sequence[str]
     key: str | None
     where: str
+    states: Sequence[State | str]
+    error: str
+    text: str
     ids: Ids | str
     to_topic: str | None
     to_queue: str | None
@@ -82,6 +88,9 @@ class ReplayRequest:
         tasks: names of tasks, or patterns as `send_*`; empty for all.
         key: only tasks with this ordering key.
         where: a condition over the decoded arguments (`admin.where`); empty for none.
+        states: only tasks that were in one of these states when the replay was settled; empty for all.
+        error: the same by the error's type, a name or a pattern as `*Timeout`; empty for all.
+        text: the same by a text in the error, small and capital letters being the same; empty for all.
         ids: "new" makes each a new task, which says of which one it is the replay; "same" makes it a
             further run of the same task.
         to_topic: where they are published; None for the topic they stand in.
@@ -105,6 +114,9 @@ class ReplayRequest:
     tasks: Sequence[str] = ()
     key: str | None = None
     where: str = ""
+    states: Sequence[State | str] = ()
+    error: str = ""
+    text: str = ""
     ids: Ids | str = Ids.NEW
     to_topic: str | None = None
     to_queue: str | None = None
@@ -121,6 +133,11 @@ class ReplayRequest:
             )
         if self.ids not in tuple(Ids):
             raise ConfigError(f"ids {self.ids!r}: write new or same")
+        for state in self.states:
+            if state not in JUDGED:
+                raise ConfigError(
+                    f"no attempt ends as {state!r}: write {', '.join(sorted(JUDGED))}"
+                )
         if self.to_topic and (self.to_queue or self.to_priority or self.shadow):
             raise ConfigError("another topic, and a queue, priority or shadow: give one of the two")
         if self.rate is not None and not self.rate > 0:
@@ -159,16 +176,22 @@ class Plan:
         stretches: what is read, in this order of topics.
         since: records with an earlier time are passed over; seconds since 1970.
         until: records of this time or later are passed over; seconds since 1970.
-        tasks, key, where, ids, to_topic, to_queue, to_priority, shadow, rate: as in `ReplayRequest`.
+        settled: when this was settled, seconds since 1970: later outcomes count for nothing.
+        tasks, key, where, states, error, text, ids, to_topic, to_queue, to_priority, shadow, rate: as in
+            `ReplayRequest`.
     """
 
     name: str
     stretches: tuple[Stretch, ...]
     since: float | None = None
     until: float | None = None
+    settled: float = 0.0
     tasks: tuple[str, ...] = ()
     key: str | None = None
     where: str = ""
+    states: tuple[State, ...] = ()
+    error: str = ""
+    text: str = ""
     ids: Ids = Ids.NEW
     to_topic: str | None = None
     to_queue: str | None = None
@@ -191,6 +214,11 @@ class Plan:
         """Whether tasks keep their ids; in a shadow they do, or outcomes could not be compared."""
         return self.ids is Ids.SAME or bool(self.shadow)
 
+    @property
+    def by_outcome(self) -> bool:
+        """Whether it matters how a task has ended."""
+        return bool(self.states or self.error or self.text)
+
     def to_text(self) -> str:
         """The plan as one line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -203,6 +231,7 @@ class Plan:
             fields["stretches"] = tuple(Stretch(*one) for one in fields["stretches"])
             fields["tasks"] = tuple(fields["tasks"])
             fields["ids"] = Ids(fields["ids"])
+            fields["states"] = tuple(map(State, fields.get("states", ())))
             return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(

@@ -109,6 +109,17 @@ def run(
     where: Annotated[
         str, typer.Option(help='Only tasks whose arguments meet this: "cents > 100".')
     ] = "",
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STATE",
+            help="Only tasks that have ended so by now: succeeded, dead, … May be repeated.",
+        ),
+    ] = None,
+    error: Annotated[
+        str, typer.Option(help="Only tasks whose last error is of this type, or of a pattern.")
+    ] = "",
+    text: Annotated[str, typer.Option(help="Only tasks whose last error's text has this.")] = "",
     new_ids: Annotated[
         bool,
         typer.Option(
@@ -164,6 +175,9 @@ def run(
             or task
             or key
             or where
+            or state
+            or error
+            or text
             or shadow
             or dry_run
         ):
@@ -178,7 +192,7 @@ def run(
     request = ReplayRequest(
         topics=topic or (), queue=queue, priority=priority, since=since, until=until,
         offsets=_offsets(offsets or ()), partitions=partition or (), tasks=task or (), key=key,
-        where=where, ids=Ids.NEW if new_ids else Ids.SAME, to_topic=to_topic, to_queue=to_queue,
+        where=where, states=state or (), error=error, text=text, ids=Ids.NEW if new_ids else Ids.SAME, to_topic=to_topic, to_queue=to_queue,
         to_priority=to_priority, shadow=shadow, rate=rate, name=name,
     )  # fmt: skip
     plan = replay.settle(opened, request)
@@ -370,6 +384,9 @@ def _planned(plan: "Plan") -> Iterator[tuple[str, str]]:
         ("tasks", ", ".join(plan.tasks)),
         ("key", plan.key),
         ("where", plan.where),
+        ("ended", ", ".join(plan.states)),
+        ("error", plan.error),
+        ("text", plan.text),
         ("ids", "the same, as further runs" if plan.keeps_ids else "new"),
         ("to topic", plan.to_topic),
         ("to queue", plan.to_queue),

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -207,7 +208,7 @@ def test_a_partition_that_the_client_has_forgotten_is_asked_for_again(
         def __getattr__(self, name: str) -> object:
             return getattr(reader, name)
 
-        def get_watermark_offsets(self, *asked: object, **options: object) -> object:
+        def get_watermark_offsets(self, *asked: Any, **options: Any) -> object:
             for error in forgetful:
                 raise KafkaException(error)
             return reader.get_watermark_offsets(*asked, **options)

@@ -22,12 +22,12 @@ from tests.support.stage import ROOT, Stage
 
 from taskstream import BlockingCall, ConfigError, Handle, State
 from taskstream.admin import audit
-from taskstream.admin.replay import replays
+from taskstream.admin.replay import dry_run, replay, replays, settle
 from taskstream.broker.records import Record
 from taskstream.broker.tail import read_to_end
 from taskstream.broker.topics import Topics
 from taskstream.core.envelope import Envelope, read
-from taskstream.core.replay import ReplayProgress, Skip
+from taskstream.core.replay import ReplayProgress, ReplayRequest, Skip
 
 
 def records(stage: Stage, priority: str = "normal") -> list[tuple[Record, Envelope]]:
@@ -139,6 +139,28 @@ def test_what_stands_there_more_than_once_counts_once(stage: Stage) -> None:
     counted = stage.app.replay(since=0, dry_run=True)
     assert counted.tasks == {"add": 2, "fails_twice": 1}
     assert counted.skipped == {Skip.LATER_ATTEMPT: 2, Skip.COPY: 2}
+
+
+def test_tasks_are_chosen_by_how_they_had_ended_when_the_replay_was_settled(stage: Stage) -> None:
+    """By state, error and its text; that they end otherwise meanwhile changes nothing for the same plan."""
+    app = stage.app
+    stage.worker()
+    finished(stage, stage.task("add").publish_many([{"n": n} for n in range(4)]))
+    unpaid = stage.task("pays").publish_many(
+        [{"order_id": f"o-{n}", "cents": -n} for n in range(3)]
+    )
+    hopeless = [stage.task("gives_up").publish(n) for n in range(2)]
+    stage.wait_for([*unpaid, *hopeless], {State.DEAD: 5})
+
+    died = app.replay(since=0, states=["dead"], dry_run=True)
+    assert (died.tasks, died.skipped[Skip.OUTCOME]) == ({"pays": 3, "gives_up": 2}, 4)
+    assert app.replay(since=0, error="Fat*", dry_run=True).tasks == {"gives_up": 2}
+    plan = settle(app, ReplayRequest(since=0, error="ValueError", text="-1 CENTS", ids="same"))
+    assert replay(app, plan).count == 1
+    eventually(
+        lambda: [row.run for row in stage.rows(unpaid[1]) if row.state is State.DEAD] == [0, 1]
+    )
+    assert dry_run(app, plan).count == 1
 
 
 def test_offsets_and_partitions_name_the_records_themselves(stage: Stage) -> None:

@@ -1,24 +1,26 @@
 """Which records a replay publishes: a retry, a copy and what can't be told are left out, and counted.
 
 Broken on purpose once, and seen to fail: the look for copies left out, or taken over all partitions; `attempt` not
-looked at.
+looked at; outcomes taken that are later than the plan.
 """
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstream.admin.choosing import SAMPLES, Chooser
+from taskstream.admin.choosing import SAMPLES, Chooser, Chosen
 from taskstream.broker.records import Record
 from taskstream.core.envelope import Envelope, Header, Place, write
 from taskstream.core.errors import ConfigError, MissingExtra, Undecodable
 from taskstream.core.ids import new_id
 from taskstream.core.replay import Plan, Skip, Stretch
+from taskstream.core.states import State
+from taskstream.results.row import Row
 
 TOPIC = "shop.tasks.normal"
 
@@ -51,9 +53,27 @@ def decode(value: bytes | None) -> Mapping[str, Any]:
     return {"cents": int(value or b"0")}
 
 
-def chooser(**fields: Any) -> Chooser:
-    """A chooser for a plan of these fields."""
-    return Chooser(plan(**fields), decode, shadowed=lambda task: task == "charge")
+def chooser(*rows: Row, **fields: Any) -> Chooser:
+    """A chooser for a plan of these fields, and a store with these rows."""
+
+    def stored(ids: Sequence[str]) -> dict[str, list[Row]]:
+        return {one: [row for row in rows if row.task_id == one] for one in ids}
+
+    return Chooser(plan(**fields), decode, shadowed=lambda task: task == "charge", rows=stored)
+
+
+def only(judge: Chooser, one: Record) -> Chosen | None:
+    """What becomes of a record that comes by itself."""
+    (chosen,) = judge.choose([one])
+    return chosen
+
+
+def row(state: State, run: int = 0, attempt: int = 1, **fields: Any) -> Row:
+    """A row of task "a" that was finished at second 50."""
+    return Row("a", run, attempt, state, "charge", 0, **{"finished": 50.0, **fields})
+
+
+DIED = row(State.DEAD, error_type="CardDeclined", error="no money on o-7")
 
 
 @pytest.mark.parametrize(
@@ -88,16 +108,61 @@ def test_each_record_is_chosen_or_left_out_for_a_reason(
 ) -> None:
     """What is not chosen is counted under the reason; nothing is dropped in silence."""
     judge = chooser(**asked)
-    chosen = judge.choose(one)
+    chosen = only(judge, one)
     assert (chosen is None) == (skip is not None)
     assert judge.skipped == ({} if skip is None else {skip: 1})
     assert judge.tasks == ({} if chosen is None else {"charge": 1})
 
 
+@pytest.mark.parametrize(
+    ("asked", "rows", "skip"),
+    [
+        ({"states": (State.DEAD, State.EXPIRED)}, [DIED], None),
+        ({"states": (State.SUCCEEDED,)}, [DIED], Skip.OUTCOME),
+        ({"error": "Card*"}, [DIED], None),
+        ({"error": "Timeout"}, [DIED], Skip.OUTCOME),
+        ({"text": "No Money"}, [DIED], None),
+        ({"text": "no answer"}, [DIED], Skip.OUTCOME),
+        ({"error": "*"}, [row(State.SUCCEEDED)], None),
+        ({"text": "no"}, [row(State.SUCCEEDED)], Skip.OUTCOME),
+        ({"states": (State.DEAD,)}, [], Skip.NO_OUTCOME),
+        ({"states": (State.DEAD,)}, [DIED, row(State.SUCCEEDED, run=1)], Skip.OUTCOME),
+        ({"states": (State.DEAD,)}, [DIED, row(State.SUCCEEDED, run=1, finished=60.5)], None),
+        ({"states": (State.DEAD,)}, [DIED, row(State.WAITING, run=1, attempt=0, finished=None)], None),
+        ({"states": (State.DEAD,)}, [row(State.DEAD, finished=60.5)], Skip.NO_OUTCOME),
+    ],
+)  # fmt: skip
+def test_a_task_is_chosen_by_how_it_had_ended(
+    asked: dict[str, Any], rows: list[Row], skip: Skip | None
+) -> None:
+    """By its last row that was finished when the replay was settled, at second 60: the replay's own don't count."""
+    judge = chooser(*rows, settled=60.0, **asked)
+    chosen = only(judge, record(id="a"))
+    assert (chosen is None) == (skip is not None)
+    assert judge.skipped == ({} if skip is None else {skip: 1})
+
+
+def test_the_store_is_asked_once_for_all_and_not_in_vain() -> None:
+    """Only for tasks that everything else speaks for; never where no outcome is wanted."""
+    asked: list[list[str]] = []
+
+    def stored(ids: Sequence[str]) -> dict[str, list[Row]]:
+        asked.append(list(ids))
+        return {}
+
+    wanted = plan(states=(State.DEAD,), key="c-1")
+    Chooser(wanted, decode, rows=stored).choose(
+        [record(id=one, key=key) for one, key in (("a", b"c-1"), ("b", b"c-2"), ("c", b"c-1"))]
+    )
+    Chooser(plan(), decode, rows=stored).choose([record(id="a")])
+    Chooser(wanted, decode, rows=stored).choose([record(id="b", key=b"c-2")])
+    assert asked == [["a", "c"]]
+
+
 def test_a_foreign_record_has_the_id_that_a_worker_derives() -> None:
     """Topic, partition and offset name it, where its headers don't."""
     one = record(7, headers=(("ts-task", b"charge"),), key=b"")
-    chosen = chooser().choose(one)
+    chosen = only(chooser(), one)
     assert chosen is not None
     assert chosen.envelope.id == one.identity[0] != ""
 
@@ -106,9 +171,9 @@ def test_a_task_counts_once_by_its_first_record() -> None:
     """A copy that a crash of the mover has left, and a redrive, are the same task again."""
     for task_id in (new_id(), "inv-9"):
         judge = chooser()
-        assert judge.choose(record(0, id=task_id)) is not None
-        assert judge.choose(record(1, id=task_id, lookup=True)) is None
-        assert judge.choose(record(2, id=task_id, run=1, lookup=True)) is None
+        assert only(judge, record(0, id=task_id)) is not None
+        assert only(judge, record(1, id=task_id, lookup=True)) is None
+        assert only(judge, record(2, id=task_id, run=1, lookup=True)) is None
         assert judge.skipped == {Skip.COPY: 2}
 
 
@@ -116,8 +181,8 @@ def test_a_copy_counts_where_the_first_record_was_not_asked_for() -> None:
     """A redrive with corrected arguments meets a condition that the first record did not."""
     judge = chooser(where="cents > 100")
     task_id = new_id()
-    assert judge.choose(record(0, id=task_id, cents=1)) is None
-    assert judge.choose(record(1, id=task_id, cents=101, run=1)) is not None
+    assert only(judge, record(0, id=task_id, cents=1)) is None
+    assert only(judge, record(1, id=task_id, cents=101, run=1)) is not None
 
 
 @given(
@@ -136,7 +201,7 @@ def test_two_passes_over_the_same_records_choose_the_same(records: list[Record])
     """The dry run's count is what is then published, and every record is accounted for."""
     asked: dict[str, Any] = {"tasks": ("charge",), "where": "cents > 1", "since": 95.0}
     first, second = chooser(**asked), chooser(**asked)
-    assert [first.choose(one) for one in records] == [second.choose(one) for one in records]
+    assert first.choose(records) == [only(second, one) for one in records]
     assert first.count + first.skipped.total() == len(records)
     ids = [one.id for one in first.samples]
     assert len(ids) == len(set(ids))
@@ -146,7 +211,7 @@ def test_some_are_kept_to_be_shown_with_their_arguments() -> None:
     """The first ones; where arguments can't be decoded, the task is shown without."""
     judge = chooser()
     for number in range(SAMPLES + 5):
-        judge.choose(record(number, cents=number - 1))
+        only(judge, record(number, cents=number - 1))
     assert len(judge.samples) == SAMPLES
     assert judge.samples[0].arguments is None
     assert judge.samples[3].arguments == {"cents": 2}
@@ -156,8 +221,8 @@ def test_some_are_kept_to_be_shown_with_their_arguments() -> None:
 def test_why_a_condition_could_not_be_told_is_kept_once() -> None:
     """The first case names the task and the record."""
     judge = chooser(where="pence > 1")
-    judge.choose(record(3))
-    judge.choose(record(4))
+    only(judge, record(3))
+    only(judge, record(4))
     assert "charge" in judge.untold
     assert f"{TOPIC}/0/3" in judge.untold
     assert "pence" in judge.untold
@@ -187,7 +252,7 @@ def test_how_partitions_come_mixed_makes_no_difference(order: list[int]) -> None
         number = step % 3
         one = record(read[number], id=f"inv-{read[number] % 2}")._replace(partition=number)
         read[number] += 1
-        chosen.append(judge.choose(one))
+        chosen.append(only(judge, one))
     assert {(one.record.partition, one.record.offset) for one in chosen if one is not None} == {
         (number, offset) for number in range(3) for offset in range(2)
     }

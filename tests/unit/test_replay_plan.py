@@ -21,6 +21,7 @@ from taskstream.core.replay import (
     repeated,
 )
 from taskstream.core.replay import new_id as replayed_id
+from taskstream.core.states import JUDGED
 
 NOW = 1_800_000_000.0
 
@@ -39,6 +40,10 @@ plans = st.builds(
     tasks=st.lists(names, max_size=2).map(tuple),
     key=st.none() | names,
     where=st.sampled_from(["", "cents > 1 and city == 'Köln'"]),
+    settled=moments,
+    states=st.lists(st.sampled_from(sorted(JUDGED)), max_size=2).map(tuple),
+    error=st.sampled_from(["", "*Timeout"]),
+    text=st.sampled_from(["", "no answer"]),
     ids=st.sampled_from(Ids),
     shadow=st.sampled_from(["", "nightly"]),
     rate=st.none() | st.floats(0.1, 1e6),
@@ -97,6 +102,7 @@ def test_a_plan_of_another_version_is_refused(text: str) -> None:
         ({"since": 0, "to_topic": "a", "to_queue": "b"}, "one of the two"),
         ({"since": 0, "to_topic": "a", "shadow": "b"}, "one of the two"),
         ({"since": 0, "rate": 0}, "above 0"),
+        ({"since": 0, "states": ["waiting"]}, "no attempt ends as 'waiting'"),
     ],
 )
 def test_what_can_not_be_meant_is_refused_before_anything_is_read(
