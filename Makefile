@@ -56,7 +56,7 @@ fmt: $(READY) ## Format the code and mend what the linter can mend
 
 bench: $(READY) $(if $(ALONE),,$(BENCH_READY) $(PEERS_READY)) ## Measure taskstream, the bare loop and the peers; ONLY=name, ARGS="--help"
 	$(BIN)/taskstream up
-	$(if $(ALONE),$(BIN)/python $(ALONE),$(BENCH) $(if $(ONLY),--only $(ONLY)) $(ARGS))
+	$(if $(ALONE),PYTHONPATH=$(CURDIR) $(BIN)/python $(ALONE),$(BENCH) $(if $(ONLY),--only $(ONLY)) $(ARGS))
 
 bench-short: $(READY) ## The same in a minute, with those peers that are installed
 	$(BIN)/taskstream up --only kafka,cassandra

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from taskstream.broker.tail import Tail
+from taskstream.broker.tail import read
 from taskstream.core.audit import Action
 from taskstream.core.errors import Undecodable
 from taskstream.schemas.audit import ACTION, decode_action
@@ -51,19 +51,17 @@ def actions(app: "App", *, over: Callable[[], bool] = lambda: False) -> list[Act
 
     Args:
         app: the app.
-        over: asked twice a second at least whether to end early, with what was found.
+        over: asked some times a second whether to end early, with what was found.
 
     Raises:
         BrokerError: Kafka refused or can't be reached, or `init` was never run.
     """
     ours = Records()
     found = []
-    with Tail(app.settings, app.names.events, "begin", client_id="taskstream-audit") as tail:
-        while not tail.reached_end and not over():
-            for record in tail.take(1000, 0.5):
-                # Attempts are most of the topic, and dear to decode: they are told by their first bytes.
-                if record.value is None or not record.value.startswith(ours.prefix(ACTION)):
-                    continue
-                with suppress(Undecodable):
-                    found.append(decode_action(ours, record.value))
+    for record in read(app.settings, app.names.events, over=over, client_id="taskstream-audit"):
+        # Attempts are most of the topic, and dear to decode: they are told by their first bytes.
+        if record.value is None or not record.value.startswith(ours.prefix(ACTION)):
+            continue
+        with suppress(Undecodable):
+            found.append(decode_action(ours, record.value))
     return sorted(found, key=lambda action: action.at)

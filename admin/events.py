@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from taskstream.admin.stores import store_of
-from taskstream.broker.tail import Start, Tail
+from taskstream.broker.tail import Start, read
 from taskstream.core.audit import Action
 from taskstream.core.errors import StoreError, Undecodable
 from taskstream.results.batching import Batcher
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 10_000
 """How many rows of a rebuild may wait for the store."""
-
-LOOK_EVERY = 0.5
-"""Seconds that a reader waits for the next event, before it looks whether it is to end."""
 
 TOLD_BY_HAND = frozenset({"value", "traceback"})
 """Fields of a row that a line or a JSON document of an event leaves out: `taskstream result` shows them."""
@@ -41,16 +38,21 @@ def events(
         app: the app.
         start: where to begin: an end of the topic, a time (seconds since 1970), or offsets by partition.
         follow: goes on behind the topic's end, until `over` says so.
-        over: asked twice a second at least.
+        over: asked some times a second.
 
     Raises:
         BrokerError: Kafka refused or can't be reached, or `init` was never run.
     """
     ours = Records()
-    with Tail(app.settings, app.names.events, start, client_id="taskstream-events") as tail:
-        while not over() and (follow or not tail.reached_end):
-            for record in tail.take(1000, LOOK_EVERY):
-                yield from _told(ours, record.value)
+    for record in read(
+        app.settings,
+        app.names.events,
+        start,
+        follow=follow,
+        over=over,
+        client_id="taskstream-events",
+    ):
+        yield from _told(ours, record.value)
 
 
 def rows(app: "App") -> Iterator[Row]:

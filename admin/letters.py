@@ -8,16 +8,14 @@ that is used again, long after its first task was redriven, is seen to die again
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from taskstream.admin.selection import Facts, Selection, Sieve
-from taskstream.broker.failures import TimedOut
 from taskstream.broker.records import Record
-from taskstream.broker.tail import Start, Tail
+from taskstream.broker.tail import read
 from taskstream.broker.topics import Topics
-from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.closing import Closing
 from taskstream.core.envelope import death_of, identity_of, peek
 from taskstream.core.errors import Undecodable
@@ -27,11 +25,7 @@ if TYPE_CHECKING:
     from taskstream.app.app import App
     from taskstream.schemas.records import Records
 
-READ_AT_ONCE = 1000
-"""How many records are taken from Kafka in one go."""
-
-PATIENCE = 30.0
-"""Seconds without a record after which reading is given up."""
+CLIENT = "taskstream-dead"
 
 SHOWN_CHARACTERS = 500
 """Where an error's text is cut in a list; one letter alone is shown whole."""
@@ -155,7 +149,7 @@ def letters(app: "App", selection: Selection | None = None, *, closed: bool = Fa
     sieve = Sieve(wanted, _decoder(app, wanted))
     ours = Records()
     ledger = Ledger(keeps_closed=closed)
-    for record in read(app):
+    for record in read(app.settings, app.names.dead, client_id=CLIENT):
         letter, message = letter_of(record)
         if letter is None:
             try:
@@ -191,48 +185,17 @@ def records_of(
     first: dict[int, int] = {}
     for partition, offset in missing:
         first[partition] = min(offset, first.get(partition, offset))
-    with Topics(app.settings, client_id="taskstream-dead") as topics:
+    with Topics(app.settings, client_id=CLIENT) as topics:
         ranges = topics.ranges(app.names.dead)
     kept = {place.partition: low for place, (low, _) in ranges.items()}
     starts = {partition: max(offset, kept[partition]) for partition, offset in first.items()}
-    for record in read(app, starts):
+    dead = app.names.dead
+    for record in read(app.settings, dead, starts, partitions=list(starts), client_id=CLIENT):
         letter = missing.pop((record.partition, record.offset), None)
         if letter is not None:
             yield letter, record
         if not missing:
             return
-
-
-def read(
-    app: "App", starts: Mapping[int, int] | None = None, *, clock: Clock = SYSTEM_CLOCK
-) -> Iterator[Record]:
-    """The records of the topic of dead letters, up to its end as it stands now.
-
-    Args:
-        app: the app.
-        starts: by partition, where to begin; by default at the beginning of all.
-        clock: measures the patience.
-
-    Raises:
-        TimedOut: nothing came for `PATIENCE` seconds.
-        BrokerError: Kafka refused or can't be reached, or `init` was never run.
-    """
-    topic = app.names.dead
-    partitions = None if starts is None else list(starts)
-    begin: Start = "begin" if starts is None else starts
-    with Tail(
-        app.settings, topic, begin, partitions=partitions, client_id="taskstream-dead"
-    ) as tail:
-        give_up_at = clock.monotonic() + PATIENCE
-        while not tail.reached_end:
-            records = tail.take(READ_AT_ONCE, 0.2)
-            for record in records:
-                if record.offset < tail.ends[record.partition]:
-                    yield record
-            if records:
-                give_up_at = clock.monotonic() + PATIENCE  # who takes them may have taken its time
-            elif clock.monotonic() > give_up_at:
-                raise TimedOut(f"reading {topic}: nothing came for {PATIENCE:g} s")
 
 
 def letter_of(record: Record) -> tuple[Letter | None, str]:

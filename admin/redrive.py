@@ -45,6 +45,7 @@ from taskstream.core.faultpoints import (
     AFTER_REDRIVE_SEND,
     fault_point,
 )
+from taskstream.core.names import queue_and_priority
 from taskstream.core.states import State
 from taskstream.observability import tracing
 from taskstream.results.row import Row, current
@@ -430,7 +431,7 @@ class _Redrive:
     def _row(self, one: _Ready) -> Row:
         """What tells of the new run until its first attempt has ended: who wants it, and why."""
         envelope, letter = one.envelope, one.resent.letter
-        queue, _, priority = one.home.topic.partition(".")[2].rpartition(".")
+        queue, priority = queue_and_priority(one.home.topic)
         key = one.key.decode(errors="replace")
         further = Further(
             id=envelope.id,

@@ -396,10 +396,12 @@ def _carry_out(
 ) -> ReplayReport:
     started, plan = time.monotonic(), notice.plan
     with ExitStack() as stack:
-        work = Republisher(app, notice, positions, stack, heard=Heard(plan, tell), clock=clock)
+        heard = Heard(plan, tell)
+        work = Republisher(app, notice, positions, stack, heard=heard, clock=clock)
         try:
             work.run()
         except KeyboardInterrupt:
+            heard.mute()
             work.save()
             _note(app, plan, INTERRUPTED, count=work.count, who=who)
             raise

@@ -242,6 +242,10 @@ class Heard:
         self._at = time.monotonic() + TELL_EVERY
         self._tell(ReplayProgress(advanced(self._plan, positions), self._plan.total, count))
 
+    def mute(self) -> None:
+        """Tells nothing more: who listened has ended it, and would do so in the middle of its end."""
+        self._tell = None
+
 
 def _place(record: Record) -> Place:
     return Place(record.topic, record.partition)

@@ -49,12 +49,5 @@ class Where:
         except (InvalidExpression, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise WhereFailed(f"where {self.text!r}: {error}") from error
 
-    @property
-    def names(self) -> frozenset[str]:
-        """Which names it uses, arguments and functions alike."""
-        return frozenset(
-            node.id for node in ast.walk(self._parsed) if isinstance(node, ast.Name)
-        )  # fmt: skip
-
     def __str__(self) -> str:
         return self.text

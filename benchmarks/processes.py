@@ -5,7 +5,8 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,26 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextlib.contextmanager
+def started(script: str, command: str, *options: str) -> Iterator[psutil.Process]:
+    """A process of a script's `app`, as people start it; what it logs goes to BENCH_LOG, where that is set.
+
+    Args:
+        script: the script's `__file__`.
+        command: of taskstream.
+        options: those of the command.
+    """
+    path = Path(script)
+    words = [sys.executable, "-m", "taskstream", command, f"{path.stem}:app", *options]
+    with Path(os.environ.get("BENCH_LOG", os.devnull)).open("a") as log:
+        process = subprocess.Popen(words, cwd=path.parent, stderr=log)
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 class Processes:

@@ -5,7 +5,8 @@ replies are for. Where reading starts is settled when the
 `Tail` is made: nothing that comes after that moment is missed.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -26,6 +27,16 @@ Start = Literal["begin", "end"] | float | Mapping[int, int]
 """Where to start: an end of the partitions, a time (seconds since 1970), or offsets by partition."""
 
 
+PATIENCE = 30.0
+"""Seconds without a record after which reading to an end is given up."""
+
+TAKE = 1000
+"""How many records come from the client at once, at most."""
+
+POLL = 0.2
+"""Seconds that one look waits for a record: how soon it is seen that reading is to end."""
+
+
 def read_to_end(
     settings: Settings,
     topic: str,
@@ -41,15 +52,55 @@ def read_to_end(
         UnknownTopic: the topic does not exist.
         BrokerError: Kafka refused or can't be reached.
     """
-    give_up_at = clock.monotonic() + timeout
-    with Tail(settings, topic, "begin", client_id=client_id) as tail:
-        records: list[Record] = []
-        while not tail.reached_end:
+    return list(read(settings, topic, within=timeout, client_id=client_id, clock=clock))
+
+
+def read(
+    settings: Settings,
+    topic: str,
+    start: "Start" = "begin",
+    *,
+    partitions: Sequence[int] | None = None,
+    follow: bool = False,
+    over: Callable[[], bool] = lambda: False,
+    within: float = math.inf,
+    client_id: str = "taskstream-read",
+    clock: Clock = SYSTEM_CLOCK,
+) -> Iterator[Record]:
+    """A topic's records one by one, however slowly they are taken; each partition in order.
+
+    They end where the topic ended when the first was asked for.
+
+    Args:
+        settings: where Kafka is.
+        topic: what to read.
+        start: where to start.
+        partitions: which ones; all those of now by default.
+        follow: goes on behind that end, for ever, with what comes.
+        over: ends it early; asked some times a second.
+        within: seconds that all of it may take, what the taker of the records needs among them.
+        client_id: how the broker's logs call this client.
+        clock: measures how long it takes.
+
+    Raises:
+        TimedOut: it took longer than `within`; or the end is ahead, and nothing came for `PATIENCE` seconds.
+        UnknownTopic: the topic does not exist.
+        BrokerError: Kafka refused or can't be reached.
+    """
+    give_up_at = clock.monotonic() + within
+    with Tail(settings, topic, start, partitions=partitions, client_id=client_id) as tail:
+        heard = clock.monotonic()
+        while not over() and (follow or not tail.reached_end):
             if clock.monotonic() > give_up_at:
-                raise TimedOut(f"reading {topic} to its end took longer than {timeout:g} s")
-            records += tail.take(10_000, 0.2)
-        ends = tail.ends
-    return [record for record in records if record.offset < ends[record.partition]]
+                raise TimedOut(f"reading {topic} to its end took longer than {within:g} s")
+            records = tail.take(TAKE, POLL)
+            for record in records:
+                if follow or record.offset < tail.ends[record.partition]:
+                    yield record
+            if records or follow:
+                heard = clock.monotonic()  # only now: who takes them may have taken their time
+            elif clock.monotonic() - heard > PATIENCE:
+                raise TimedOut(f"reading {topic}: nothing came for {PATIENCE:g} s")
 
 
 class Tail:

@@ -35,6 +35,12 @@ def check_part(kind: str, name: str) -> str:
     return name
 
 
+def queue_and_priority(topic: str) -> tuple[str, str]:
+    """Those of a task topic, of whatever app: the inverse of `Names.tasks`."""
+    queue, _, priority = topic.partition(".")[2].rpartition(".")
+    return queue, priority
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """All topic and group names of one app."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypedDict
 from taskstream.core.envelope import Envelope, Place
 from taskstream.core.errors import ConfigError
 from taskstream.core.ids import derived_id, is_uuid7, time_of
-from taskstream.core.names import Names
+from taskstream.core.names import Names, queue_and_priority
 from taskstream.core.shadow import shadow_app
 from taskstream.core.states import JUDGED, State
 
@@ -329,10 +329,10 @@ def lane_of(app: str, topic: str) -> tuple[str, str] | None:
         names.dead, names.workers, names.events, names.replies, names.control, names.schedules,
         names.schemas, *names.delays,
     }  # fmt: skip
-    parts = topic.split(".")
-    if len(parts) != 3 or parts[0] != app or topic in ours:
+    queue, priority = queue_and_priority(topic)
+    if not queue or "." in queue or topic != names.tasks(queue, priority) or topic in ours:
         return None
-    return parts[1], parts[2]
+    return queue, priority
 
 
 def new_id(plan: Plan, envelope: Envelope, place: Place, written: float) -> str:

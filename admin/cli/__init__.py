@@ -10,27 +10,14 @@ from importlib import import_module
 
 import typer
 
-GROUPS = {
-    "demo": ("demo",),
-    "servers": ("up", "down", "status"),
-    "init": ("init",),
-    "worker": ("worker",),
-    "scheduler": ("scheduler",),
-    "publish": ("publish",),
-    "result": ("result",),
-    "cancel": ("cancel",),
-    "events": ("events", "rebuild"),
-    "replay": ("replay",),
-    "queues": ("queues",),
-    "dead": ("dead",),
-    "delays": ("delays",),
-    "workers": ("workers",),
-    "schedules": ("schedules",),
-    "dashboard": ("dashboard",),
-    "doctor": ("doctor",),
-    "version": ("version",),
-}
-"""Each file here and its commands, in the order in which a newcomer meets them."""
+FILES = (
+    "demo", "servers", "init", "worker", "scheduler", "publish", "result", "cancel", "events", "replay",
+    "queues", "dead", "delays", "workers", "schedules", "dashboard", "doctor", "version",
+)  # fmt: skip
+"""The files here, in the order in which a newcomer meets their commands."""
+
+ELSEWHERE = {"up": "servers", "down": "servers", "status": "servers", "rebuild": "events"}
+"""Commands whose file has another name than they have."""
 
 
 def command_line(words: Sequence[str] = ()) -> typer.Typer:
@@ -48,15 +35,16 @@ def command_line(words: Sequence[str] = ()) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     cli.callback()(_no_options)
-    for group in _needed(words):
-        import_module(f"{__name__}.{group}").register(cli)
+    for file in _needed(words):
+        import_module(f"{__name__}.{file}").register(cli)
     return cli
 
 
-def _needed(words: Sequence[str]) -> list[str]:
-    """The files that hold the command; all of them where none does, for help and for errors."""
-    found = [group for group, commands in GROUPS.items() if words and words[0] in commands]
-    return found or list(GROUPS)
+def _needed(words: Sequence[str]) -> Sequence[str]:
+    """The file that holds the command; all of them where none does, for help and for errors."""
+    command = words[0] if words else ""
+    file = ELSEWHERE.get(command, command)
+    return (file,) if file in FILES else FILES
 
 
 def _no_options() -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -159,24 +159,32 @@ def confirm(question: str, *, yes: bool) -> None:
 
 @contextmanager
 def until_interrupted() -> Iterator[Callable[[], bool]]:
-    """Gives a question: whether Ctrl-C was pressed. The second Ctrl-C interrupts at once."""
+    """Gives a question: whether Ctrl-C was pressed, or SIGTERM sent. The second one interrupts at once."""
     pressed: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
 
     def press(number: int, _frame: object) -> None:
         pressed.append(number)  # and no lock: this runs in the middle of whatever holds one
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, press)
+    before = {one: signal.signal(one, press) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(pressed)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+class ShowProgress(Protocol):
+    """Moves a progress bar: how many are through, of how many, and a word beside it."""
+
+    def __call__(self, through: int, total: int, note: str = "") -> None:
+        """Moves it."""
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, and what moves it: how many are through, and of how many."""
+def progress_bar(what: str) -> Iterator[ShowProgress]:
+    """A progress bar on standard error, where that is a terminal, and what moves it."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -186,7 +194,14 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda through, total: bar.update(task, completed=through, total=total)
+    columns = (
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        line = bar.add_task(what, total=None, note="")
+
+        def show(through: int, total: int, note: str = "") -> None:
+            bar.update(line, completed=through, total=total, note=note)
+
+        yield show

@@ -2,8 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
@@ -19,6 +18,7 @@ from taskstream.admin.cli.arguments import (
     open_app,
     print_json,
     print_table,
+    progress_bar,
     with_app,
 )
 
@@ -233,7 +233,7 @@ def _wait(app: "App", ordered: "Ordered", *, as_json: bool) -> None:
     """Waits until nothing is left that had entered by then, but what is not due yet."""
     from taskstream.admin.queues import left
 
-    with _bar() as show:
+    with progress_bar(ordered.verb) as show:
         seen_empty, last = 0, left(app, ordered)
         most = max(1, last.queued + last.retrying)
         while True:
@@ -249,21 +249,6 @@ def _wait(app: "App", ordered: "Ordered", *, as_json: bool) -> None:
         print_json({**ordered.as_json(), "left": last.as_json()})
     later = f"; {last.delayed} are not due yet, and run when they are" if last.delayed else ""
     sys.stderr.write(f"{ordered.verb} {ordered.target}: nothing is left{later}\n")
-
-
-class _ShowProgress(Protocol):
-    def __call__(self, done: int, total: int) -> None: ...
-
-
-@contextmanager
-def _bar() -> Iterator[_ShowProgress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("")
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
 def _told(waiting: "Waiting") -> str:

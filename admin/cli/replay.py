@@ -1,8 +1,7 @@
 """`taskstream replay …`: tasks that stand in a topic are published again."""
 
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,19 +12,22 @@ from taskstream.admin.cli.arguments import (
     AppPath,
     AsJson,
     Reason,
+    ShowProgress,
     Yes,
     confirm,
     new_table,
     open_app,
     print_json,
     print_table,
+    progress_bar,
+    until_interrupted,
 )
 from taskstream.core.errors import ConfigError, TaskstreamError
 
 if TYPE_CHECKING:
     from taskstream.admin.republish import Tell
     from taskstream.admin.shadow import Comparison
-    from taskstream.core.replay import Plan, ReplayReport
+    from taskstream.core.replay import Plan, ReplayProgress, ReplayReport
 
 DEFAULT = "run"
 """The command that is meant where `replay` is followed by none."""
@@ -185,7 +187,7 @@ def run(
                 "--resume goes on with the plan as it was: beside it there are --rate, --reason, --wait "
                 "and --json"
             )
-        with _watched("replaying") as tell, _interruptible(app, resume):
+        with _on_the_way(app, resume) as tell:
             report = replay.resume(opened, resume, rate=rate, reason=reason, tell=tell)
         _finish(opened, report, wait, as_json=as_json)
         return
@@ -205,7 +207,7 @@ def run(
         confirm(f"Publish {counted.count:,} tasks again?", yes=False)
     else:
         confirm(f"Publish tasks of {plan.total:,} records again?", yes=yes)
-    with _watched("replaying") as tell, _interruptible(app, plan.name):
+    with _on_the_way(app, plan.name) as tell:
         report = replay.replay(opened, plan, reason=reason, tell=tell)
     _finish(opened, report, wait, as_json=as_json)
 
@@ -213,8 +215,8 @@ def run(
 def _counted(app: Any, plan: "Plan") -> "ReplayReport":
     from taskstream.admin.replay import dry_run
 
-    with _watched("counting") as tell:
-        return dry_run(app, plan, tell=tell)
+    with progress_bar("counting") as show:
+        return dry_run(app, plan, tell=_moving(show))
 
 
 def list_replays(app: AppPath, *, as_json: AsJson = False) -> None:
@@ -300,11 +302,14 @@ def _offsets(told: Sequence[str]) -> dict[int, tuple[int, int | None]]:
 
 
 @contextmanager
-def _interruptible(app: str, name: str) -> Iterator[None]:
-    """Says how to go on, whatever ends a replay; SIGTERM ends it in order, as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _on_the_way(app: str, name: str) -> "Iterator[Tell]":
+    """Gives what a replay tells how far it is, by which it is interrupted, too.
+
+    Says how to go on, whatever ends it.
+    """
     try:
-        yield
+        with until_interrupted() as interrupted, progress_bar("replaying") as show:
+            yield _moving(show, interrupted)
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted; go on with `taskstream replay {app} --resume {name}`\n")
         raise
@@ -313,33 +318,15 @@ def _interruptible(app: str, name: str) -> Iterator[None]:
     except TaskstreamError:
         sys.stderr.write(f"failed; go on with `taskstream replay {app} --resume {name}`\n")
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
-@contextmanager
-def _watched(doing: str) -> "Iterator[Tell | None]":
-    """A bar on standard error, on a terminal; else nothing."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+def _moving(show: ShowProgress, interrupted: Callable[[], bool] = lambda: False) -> "Tell":
+    def tell(how_far: "ReplayProgress") -> None:
+        show(how_far.read, how_far.total, f"{how_far.tasks:,} tasks")
+        if interrupted():
+            raise KeyboardInterrupt
 
-    with Progress(
-        TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[count]} tasks"),
-        TimeRemainingColumn(), console=Console(stderr=True),
-    ) as bar:  # fmt: skip
-        line = bar.add_task(doing, total=None, count=0)
-        yield lambda how_far: bar.update(
-            line, total=how_far.total, completed=how_far.read, count=f"{how_far.tasks:,}"
-        )
+    return tell
 
 
 def _tell(report: "ReplayReport") -> None:

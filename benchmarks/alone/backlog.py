@@ -9,13 +9,10 @@ children works on it for a while, and the parent's highest resident memory is ke
 import json
 import os
 import platform
-import subprocess
-import sys
 import time
 import uuid
-from pathlib import Path
 
-import psutil
+from benchmarks.processes import started
 
 from taskstream import App
 from taskstream.admin.provision import init
@@ -42,15 +39,12 @@ def peak(topics: Topics, backlog: int) -> dict[str, int]:
     for first in range(0, backlog, CHUNK):
         noop.publish_many({"n": n} for n in range(first, min(first + CHUNK, backlog)))
     group, topic = app.names.group("tasks", "normal"), app.names.tasks("tasks", "normal")
-    command = [sys.executable, "-m", "taskstream", "worker", "backlog:app", "--no-scheduler"]
-    worker = subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL)
-    process, highest = psutil.Process(worker.pid), 0
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        highest = max(highest, process.memory_info().rss)
-        time.sleep(0.1)
-    worker.terminate()
-    worker.wait(60)
+    highest = 0
+    with started(__file__, "worker", "--no-scheduler") as process:
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            highest = max(highest, process.memory_info().rss)
+            time.sleep(0.1)
     left = sum(topics.lag(group, topic).values())
     return {"backlog": backlog, "parent_rss_bytes": highest, "done": backlog - left, "left": left}
 

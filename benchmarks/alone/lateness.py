@@ -10,20 +10,15 @@ import json
 import os
 import platform
 import random
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from taskstream import App
 
 if TYPE_CHECKING:
-    import psutil
-
     from taskstream.broker.topics import Topics
 
 COUNT = int(os.environ.get("COUNT", "100000"))
@@ -47,21 +42,6 @@ app = App(NAME, keyspace=NAME, otlp_endpoint="", partitions=4)
 async def noop(n: int) -> int:
     """Nothing, with a result."""
     return n
-
-
-@contextmanager
-def started(command: str, *options: str) -> Iterator["psutil.Process"]:
-    """A process of this file's app, as people start it."""
-    import psutil
-
-    words = [sys.executable, "-m", "taskstream", command, "lateness:app", *options]
-    with Path(os.environ.get("BENCH_LOG", os.devnull)).open("a") as log:
-        process = subprocess.Popen(words, cwd=Path(__file__).parent, stderr=log)
-        try:
-            yield psutil.Process(process.pid)
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 def publish() -> dict[str, float]:
@@ -152,9 +132,11 @@ def hops(topics: "Topics") -> int:
 
 def measured(topics: "Topics") -> dict[str, object]:
     """Publishes, waits for all, and looks at when they came."""
-    with started("scheduler") as scheduler, ExitStack() as worker:
+    from benchmarks.processes import started  # here: workers import this file for its app
+
+    with started(__file__, "scheduler") as scheduler, ExitStack() as worker:
         if WORKER:
-            worker.enter_context(started("worker", "--no-scheduler"))
+            worker.enter_context(started(__file__, "worker", "--no-scheduler"))
         await_members(topics)
         began = time.monotonic()
         due = publish()

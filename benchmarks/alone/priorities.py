@@ -11,14 +11,12 @@ import asyncio
 import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from benchmarks.processes import started
 
 from taskstream import App, Handle
 from taskstream.admin.provision import init
@@ -62,18 +60,6 @@ def done(topics: Topics, priority: str) -> int:
         app.names.group("tasks", priority), app.names.tasks("tasks", priority)
     )
     return sum(offset or 0 for offset in offsets.values())
-
-
-@contextmanager
-def worker() -> Iterator[None]:
-    """A worker of two children, at work once it is entered."""
-    command = [sys.executable, "-m", "taskstream", "worker", "priorities:app", "--no-scheduler"]
-    process = subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def wait_until_busy(topics: Topics) -> None:
@@ -126,7 +112,7 @@ def main() -> None:
     for start in range(0, LOW, step):
         ten_milliseconds.publish_many({"n": n} for n in range(start, min(LOW, start + step)))
     with Topics(app.settings) as topics:
-        with worker():
+        with started(__file__, "worker", "--no-scheduler"):
             wait_until_busy(topics)
             waits = now_and_then(topics)
             shares = both_waiting(topics)

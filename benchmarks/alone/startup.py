@@ -14,9 +14,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskstream import App
@@ -43,21 +40,6 @@ async def noop(n: int) -> int:
     return n
 
 
-@contextmanager
-def worker() -> Iterator["psutil.Process"]:
-    """A worker of this file's app, as people start it."""
-    import psutil  # here, like the rest: workers import this file for its app
-
-    command = [sys.executable, "-m", "taskstream", "worker", "startup:app"]
-    with Path(os.environ.get("BENCH_LOG", os.devnull)).open("a") as log:
-        process = subprocess.Popen(command, cwd=Path(__file__).parent, stderr=log)
-        try:
-            yield psutil.Process(process.pid)
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
 def until_stored(task_id: str) -> None:
     """Waits for the first row of a task."""
     store = app.result_store()
@@ -79,17 +61,21 @@ def cpu_seconds(process: "psutil.Process") -> dict[str, float]:
 
 def cold_start() -> tuple[float, float]:
     """Seconds from the command to the first row, and processor seconds until then."""
+    from benchmarks.processes import started  # here: workers import this file for its app
+
     waiting = noop.publish(0)
-    started = time.perf_counter()
-    with worker() as process:
+    began = time.perf_counter()
+    with started(__file__, "worker") as process:
         until_stored(waiting.id)
-        return time.perf_counter() - started, sum(cpu_seconds(process).values())
+        return time.perf_counter() - began, sum(cpu_seconds(process).values())
 
 
 def idle() -> dict[str, float]:
     """Percent of one core that each process of a worker takes while there is nothing to do."""
+    from benchmarks.processes import started
+
     waiting = noop.publish(0)
-    with worker() as process:
+    with started(__file__, "worker") as process:
         until_stored(waiting.id)
         time.sleep(SETTLED_AFTER)
         before = cpu_seconds(process)

@@ -31,6 +31,7 @@ from taskstream.consumer.verdict import (
 )
 from taskstream.core.envelope import Envelope, peek, read
 from taskstream.core.errors import SchemaError, Undecodable, UnknownSchema
+from taskstream.core.names import queue_and_priority
 from taskstream.core.queue_orders import PURGED
 from taskstream.core.retry import NO_RETRY, Retry
 from taskstream.core.states import State
@@ -278,7 +279,7 @@ def row(attempt: Attempt, *, worker: str) -> Row:
     """
     envelope, record, verdict = attempt.envelope, attempt.given.record, attempt.verdict
     error_type, error, trace = _error(attempt)
-    queue, _, priority = record.topic.partition(".")[2].rpartition(".")
+    queue, priority = queue_and_priority(record.topic)
     return Row(
         task_id=envelope.id,
         run=envelope.run,

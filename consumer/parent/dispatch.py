@@ -275,11 +275,6 @@ class Dispatch:
             self._lanes.push_again(entry)
 
     @property
-    def waiting_held(self) -> int:
-        """How many tasks wait for a worker that holds them."""
-        return len(self._held)
-
-    @property
     def ready(self) -> int:
         """How many tasks could be given out to a shared child now."""
         return self._lanes.ready

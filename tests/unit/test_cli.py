@@ -1,6 +1,7 @@
 """The command line without servers: help, exit codes, and how words become an app and the rest."""
 
 import shlex
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from taskstream import __main__ as program
 from taskstream._version import __version__
 from taskstream.admin.cli import _needed, command_line
-from taskstream.admin.cli.arguments import with_app
+from taskstream.admin.cli.arguments import progress_bar, until_interrupted, with_app
 from taskstream.core.errors import BrokerError, ConfigError, TaskstreamError
 
 COMMANDS = (
@@ -251,3 +252,33 @@ def test_an_order_to_what_is_not_there_guesses_and_asks_nobody(
     done = terminal.run("queues", *shlex.split(words))
     assert done.code == 2
     assert told in done.stderr
+
+
+def test_every_command_is_found_in_its_own_file() -> None:
+    """Loaded alone, it is there; so a command in a file of another name has to be in the list of those."""
+    for command in commands_of(command_line()):
+        assert command in commands_of(command_line([command])), command
+
+
+def test_two_interrupts_and_the_first_one_only_asks() -> None:
+    """Ctrl-C or SIGTERM; the second one interrupts at once, and afterwards all is as before."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with until_interrupted() as pressed:
+        assert not pressed()
+        signal.raise_signal(signal.SIGTERM)
+        assert pressed()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_progress_bar_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a log it is nothing."""
+    with progress_bar("counting") as show:
+        show(1, 2, "one task")
+    assert capsys.readouterr() == ("", "")
+
+
+def commands_of(cli: typer.Typer) -> set[str]:
+    """The names at its top."""
+    return set(typer.main.get_command(cli).commands)  # type: ignore[attr-defined]

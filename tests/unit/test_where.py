@@ -48,7 +48,3 @@ def test_what_is_no_expression_is_refused_at_once_and_shown(text: str) -> None:
 def test_what_can_not_be_told_for_some_arguments_says_so_and_does_nothing_else(text: str) -> None:
     with pytest.raises(WhereFailed):
         Where(text).matches({"cents": 3, "city": "Bonn"})
-
-
-def test_it_tells_the_names_it_uses_for_a_hint_where_an_argument_is_misspelt() -> None:
-    assert Where("pence > 1 and len(city) > 2").names == {"pence", "len", "city"}
