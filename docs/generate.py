@@ -20,10 +20,9 @@ from taskstream.observability.table import (
     ERROR,
     LOG_FIELDS,
     METRICS,
-    RESERVED,
     SPANS,
     Attribute,
-    Metric,
+    Kind,
 )
 
 HERE = Path(__file__).parent
@@ -88,8 +87,8 @@ def metrics_page() -> str:
         "## Metrics",
         "",
         (
-            "A worker shows them at `/metrics` of its `--health-port`. A counter's name ends in `_total` there. "
-            f"Not counted yet, their names are reserved: {_listed(RESERVED)}."
+            "A worker shows them at `/metrics` of its `--health-port`, the processes beside it and below it "
+            "included."
         ),
         "",
         *_table(
@@ -97,7 +96,7 @@ def metrics_page() -> str:
             (
                 (
                     f"`{metric.name}`",
-                    f"`{metric.prometheus_name}`",
+                    f"`{metric.prometheus_name}{'_total' * (metric.kind is Kind.COUNTER)}`",
                     metric.kind,
                     metric.unit.strip("{}"),
                     ", ".join(f"`{name}`" for name in metric.label_names),
@@ -172,10 +171,6 @@ def _duration(seconds: float) -> str:
         if seconds > unit and seconds % unit == 0:
             return f"`{seconds:.0f}` ({seconds / unit:g} {name})"
     return f"`{seconds:g}`"
-
-
-def _listed(metrics: Iterable[Metric]) -> str:
-    return ", ".join(f"`{metric.name}`" for metric in metrics)
 
 
 def _attributes(attributes: Iterable[Attribute]) -> list[str]:
