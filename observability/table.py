@@ -235,7 +235,7 @@ PARTITION_NUMBER = Label(
 )
 TASK_NAME = Label("task", "the task's name; only names that the app knows")
 END = Label("state", "the attempt's verdict: retrying, succeeded, dead, cancelled, expired")
-REASON = Label("reason", "one word: the error's class name, or ours")
+REASON = Label("reason", "why, in a word or a few: the error's class name, or ours")
 OPERATION = Label("operation", "send or commit", "messaging.operation.name")
 STORE_SYSTEM = Label("system", "cassandra or sqlite", "db.system.name")
 FAILURE = Label("error_type", "class name of the error; empty where there was none", "error.type")
@@ -466,7 +466,7 @@ KAFKA_DISCONNECTS = Metric(
 )
 KAFKA_RTT = Metric(
     "librdkafka.rtt", Kind.GAUGE, "s",
-    "how long the slowest broker took to answer requests, lately", (CLIENT, QUANTILE),
+    "how long the slowest broker took to answer requests, lately; a consumer's wait for records included", (CLIENT, QUANTILE),
 )
 KAFKA_TX = Metric(
     "librdkafka.tx", Kind.COUNTER, "{request}",
@@ -525,6 +525,21 @@ METRICS = (
 )
 # fmt: on
 """All metrics, in the order of a task's life, then of the machinery, then of the Kafka clients."""
+
+PROCESS_METRICS = (
+    ("process_cpu_seconds_total", Metric(
+        "process.cpu.time", Kind.COUNTER, "s", "processor time of this process, user and system",
+    )),
+    ("process_resident_memory_bytes", Metric(
+        "process.memory.usage", Kind.GAUGE, "By", "resident memory of this process",
+    )),
+    ("process_open_fds", Metric(
+        "process.unix.file_descriptor.count", Kind.GAUGE, "{file_descriptor}", "files that it has open",
+    )),
+)  # fmt: skip
+"""What a process tells of itself: the name that prometheus_client gives it, and the conventions' one, for OTLP."""
+
+WORKER_ROLE, SCHEDULER_ROLE, PUBLISHER_ROLE = "worker", "scheduler", "publisher"
 
 
 def lane_labels(lane: str) -> dict[str, str]:

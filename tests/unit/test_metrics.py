@@ -9,6 +9,7 @@ from opentelemetry.semconv.metrics import db_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from taskstream.observability import table
+from taskstream.observability.exposition import Exposition
 from taskstream.observability.metrics import Metrics
 
 
@@ -16,7 +17,7 @@ def fetched(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
     """Every sample by name and labels."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for family in text_string_to_metric_families(Exposition(metrics)().body.decode())
         for sample in family.samples
     }
 
@@ -112,7 +113,7 @@ def test_without_prometheus_all_of_it_is_a_no_op(monkeypatch: pytest.MonkeyPatch
     metrics.counter(table.CONSUMED, topic="a").inc()
     metrics.histogram(table.ROWS_PER_BATCH).observe(0.1)
     metrics.gauge(table.LAG, dict)
-    assert b"taskstream[worker]" in metrics.exposition()
+    assert b"taskstream[worker]" in Exposition(metrics)().body
 
 
 def test_every_metric_of_the_table_can_be_kept() -> None:
