@@ -87,6 +87,7 @@ def worker(
     from taskstream.consumer.parent.staffing import Limits, size_bytes
     from taskstream.consumer.worker import DEFAULT_CHILDREN, WorkerOptions, run
     from taskstream.observability import logs
+    from taskstream.observability.metrics import Metrics, Told
 
     app = shadow_path(app, shadow)
     if children is not None and autoscale is not None:
@@ -114,10 +115,23 @@ def worker(
         log_level=log_level,
     )
     logs.configure(log_level)
-    with Companion(("scheduler", app, "--log-level", log_level)) as scheduler:
+    metrics = Metrics()
+
+    def hear(told: Told | None) -> None:
+        if told is None:
+            metrics.forget("scheduler")
+        else:
+            metrics.hear("scheduler", told)
+
+    with Companion(("scheduler", app, "--log-level", log_level), hear) as scheduler:
         # After the first child, which it would slow down: a worker has nothing to delay before.
-        finished = run(options) if no_scheduler else run(options, on_ready=scheduler.start)
+        on_ready = _do_nothing if no_scheduler else scheduler.start
+        finished = run(options, on_ready=on_ready, metrics=metrics)
     logs.logger(__name__).info("worker ended", pid=os.getpid(), finished=finished)
+
+
+def _do_nothing() -> None:
+    """What there is to do when a worker is ready that has no scheduler beside it."""
 
 
 def _listed(text: str) -> tuple[str, ...]:
