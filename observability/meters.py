@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from opentelemetry import metrics as api
-from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
 from taskstream._version import __version__
 from taskstream.core.errors import MissingExtra
@@ -30,15 +30,23 @@ SHOWN = tuple(
 _log = logs.logger(__name__)
 
 
-def show(find: Callable[[], Metrics | None], endpoint: str, app: str) -> Flush:
+def show(
+    find: Callable[[], Metrics | None],
+    endpoint: str,
+    app: str,
+    provider: MeterProvider | None = None,
+) -> Flush:
     """Makes a publishing program's metrics visible: by its own provider, else at the endpoint.
 
     Args:
         find: the metrics of this process; another one, or none, after a fork.
         endpoint: of a collector, as the setting `otlp_endpoint`; empty means nowhere.
         app: the app's name.
+        provider: the program's own; by default the one that is set, or will be.
     """
-    has_provider = not type(api.get_meter_provider()).__name__.endswith("ProxyMeterProvider")
+    provider = provider or api.get_meter_provider()
+    # The API has no public name for what stands there until a provider is set.
+    has_provider = not type(provider).__name__.endswith("ProxyMeterProvider")
     metrics = find()
     if metrics is None:
         return _nothing_to_flush
@@ -48,7 +56,8 @@ def show(find: Callable[[], Metrics | None], endpoint: str, app: str) -> Flush:
         except MissingExtra as error:
             # The endpoint may be just that of `taskstream up`: no reason to refuse a publish.
             _log.info("metrics are not sent", reason=str(error))
-    _bridge(find, metrics, app)
+    # One meter for each app: of two instruments of one name, a meter asks the first alone.
+    _bridge(find, metrics, provider.get_meter(f"{INSTRUMENTATION}.{app}", __version__, SCHEMA_URL))
     return _nothing_to_flush
 
 
@@ -83,9 +92,7 @@ def attributes_of(metric: Metric, labels: Labels) -> dict[str, str]:
     return told
 
 
-def _bridge(find: Callable[[], Metrics | None], metrics: Metrics, app: str) -> None:
-    # One meter for each app: of two instruments of one name, a meter asks the first alone.
-    meter = api.get_meter(f"{INSTRUMENTATION}.{app}", __version__, schema_url=SCHEMA_URL)
+def _bridge(find: Callable[[], Metrics | None], metrics: Metrics, meter: Meter) -> None:
     for metric in SHOWN:
         create = (
             meter.create_observable_counter

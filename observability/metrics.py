@@ -87,7 +87,8 @@ class Counter:
     __slots__ = ("_told", "_value")
 
     def __init__(self) -> None:
-        self._value = self._told = 0.0
+        self._value = 0.0
+        self._told: float | None = None
 
     @property
     def value(self) -> float:
@@ -98,11 +99,13 @@ class Counter:
         """Adds `amount`."""
         self._value += amount
 
-    def take(self) -> float:
-        """How much was added since the last call."""
-        now = self._value
-        fresh, self._told = now - self._told, now
-        return fresh
+    def take(self) -> float | None:
+        """How much was added since the last call, at the first one also 0; None where that is nothing."""
+        now, before = self._value, self._told
+        if now == before:
+            return None
+        self._told = now
+        return now - (before or 0.0)
 
 
 class Histogram:
@@ -278,7 +281,7 @@ class Metrics:
             (metric.name, labels, amount)
             for metric, series in dict(self._counters).items()
             for labels, counter in dict(series).items()
-            if (amount := counter.take())
+            if (amount := counter.take()) is not None
         ]
         seen = [
             (metric.name, labels, spread.counts, spread.total, _plain(spread.exemplars))

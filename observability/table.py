@@ -247,7 +247,9 @@ CHILD_KIND = Label(
 STOP = Label("to", "where the mover took it: home, tier (a shorter delay topic) or dead")
 SCHEDULE = Label("schedule", "the schedule's name")
 CLIENT = Label(
-    "client", "which of the process's Kafka clients: publish, handoff, hops, a queue's priority, …"
+    "client",
+    "which Kafka client: of a worker handoff and one for each queue.priority, of a scheduler delays, moves, "
+    "hops, firings and notes, elsewhere publish",
 )
 QUANTILE = Label("quantile", "0.5 or 0.99")
 ROLE = Label("role", "worker, scheduler or publisher")

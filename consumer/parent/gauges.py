@@ -79,6 +79,7 @@ def of_partitions(metrics: Metrics, ownership: Ownership, clock: Clock) -> None:
 def of_lanes(
     metrics: Metrics,
     ownership: Ownership,
+    *,
     intakes: Iterable[Intake],
     children: Children,
     dispatch: Dispatch,

@@ -248,7 +248,14 @@ def open_work(
 
     handover = Handover(ownership, beats, tell_workers, fence, metrics=metrics, clock=clock)
     holders = Holders(settings, names, records, silence=fence.silence, tell=tell)
-    gauges.of_lanes(metrics, ownership, intakes, children, dispatch, breakers)
+    gauges.of_lanes(
+        metrics,
+        ownership,
+        intakes=intakes,
+        children=children,
+        dispatch=dispatch,
+        breakers=breakers,
+    )
     gauges.of_weights(metrics, {f"{queue}.{priority}": weight for queue, priority, weight in lanes})
     gauges.of_orders(metrics, orders)
     gauges.of_process(metrics, table.WORKER_ROLE, hello.app)
