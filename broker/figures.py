@@ -44,24 +44,25 @@ class Answers:
         self._timed = self._metrics is None
 
     def acknowledged(self, topic: str, message: Any) -> None:
-        """Counts a record that Kafka has.
+        """Counts a record that Kafka has. Never raises: what calls is the client's C code.
 
         Args:
             topic: where it is.
             message: the client's own, which knows how long it took.
         """
-        counter = self._acknowledged.get(topic)
-        if counter is None:
-            if self._metrics is None:
-                return
-            counter = self._metrics.counter(table.SENT, topic=topic, error_type="")
-            self._acknowledged[topic] = counter
-        counter.inc()
-        if not self._timed:
-            self._timed = True
-            seconds = message.latency()
-            if seconds is not None:
-                self._observe(seconds)
+        try:
+            counter = self._acknowledged.get(topic)
+            if counter is None:
+                if self._metrics is None:
+                    return
+                counter = self._metrics.counter(table.SENT, topic=topic, error_type="")
+                self._acknowledged[topic] = counter
+            counter.inc()
+            if not self._timed:
+                self._timed = True
+                self._observe(message.latency())
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("a record could not be counted", topic=topic)
 
     def failed(self, topic: str, error: BaseException) -> None:
         """Counts a record that Kafka does not have, as far as is known."""
@@ -69,7 +70,9 @@ class Answers:
             kind = type(error).__name__
             self._metrics.counter(table.SENT, topic=topic, error_type=kind).inc()
 
-    def _observe(self, seconds: float) -> None:
+    def _observe(self, seconds: float | None) -> None:
+        if seconds is None:  # it was not sent by this client's own rules
+            return
         if self._durations is None:
             assert self._metrics is not None
             self._durations = self._metrics.histogram(

@@ -296,12 +296,12 @@ class Sender:
         self, topic: str, on_done: Report, error: KafkaError | None, message: Any
     ) -> None:
         if error is None:
-            self._answers.acknowledged(topic, message)
             on_done(Ack(message.partition(), message.offset()), None)
+            self._answers.acknowledged(topic, message)
         else:
             failure = self._failure(error, topic)
-            self._answers.failed(topic, failure)
             on_done(None, failure)
+            self._answers.failed(topic, failure)
         if self._waiting:
             self._drained.set()
 

@@ -163,7 +163,7 @@ def test_an_exemplar_leads_to_its_trace() -> None:
     exemplar = line.partition(" # ")[2]
     assert exemplar.startswith(f'{{span_id="{SPAN}",trace_id="{TRACE}"}} 0.3 ')
     assert TRACE not in Exposition(metrics)("text/plain").body.decode()
-    families = {one.name: one for one in openmetrics(page.body.decode())}
+    families = {one.name: one for one in openmetrics(page.body.decode())}  # type: ignore[no-untyped-call]
     assert families["taskstream_wait_duration_seconds"].type == "histogram"
 
 
@@ -224,8 +224,10 @@ def test_gauges_of_several_processes_are_one_series() -> None:
     """Numbers of things add up, of times the largest counts, and who has gone says nothing any more."""
     hearing, one = Metrics(), Metrics()
     for metrics, number in ((hearing, 1.0), (one, 4.0)):
-        metrics.gauge(table.KAFKA_QUEUED, lambda number=number: {("publish",): number})  # type: ignore[misc]
-        metrics.gauge(table.KAFKA_RTT, lambda number=number: {("publish", "0.5"): number})  # type: ignore[misc]
+        queued_now: dict[tuple[str, ...], float] = {("publish",): number}
+        took: dict[tuple[str, ...], float] = {("publish", "0.5"): number}
+        metrics.gauge(table.KAFKA_QUEUED, queued_now.copy)
+        metrics.gauge(table.KAFKA_RTT, took.copy)
     queued = ("librdkafka_msg_cnt", (("client", "publish"),))
     rtt = ("librdkafka_rtt_seconds", (("client", "publish"), ("quantile", "0.5")))
     for _ in range(2):  # the last word of each counts
