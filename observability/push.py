@@ -149,7 +149,8 @@ class Push:
         return not self._unwanted
 
     def _run(self) -> None:
-        logging.getLogger(FOREIGN_LOGGER).addFilter(self._quiet)
+        # First of all filters, for one of the exporter's own holds back what it has said within 20 s.
+        logging.getLogger(FOREIGN_LOGGER).filters.insert(0, self._quiet)
         try:
             while self.wanted and not self._finishing.wait(self._interval):
                 self.export()

@@ -130,3 +130,16 @@ def test_without_metrics_nothing_is_counted() -> None:
     answers.acknowledged("a", Message(0.1))
     answers.failed("a", TimedOut("no answer"))
     Commits(None).answered(0.1, None)
+
+
+def test_troubles_of_a_connection_are_counted() -> None:
+    """What ended, what was sent again, what could not be sent, and what nobody answered."""
+    metrics = Metrics()
+    client = Statistics(metrics, "publish", {})
+    trouble = broker(connects=3, disconnects=2, txretries=4, txerrs=5, req_timeouts=6)
+    client.hear(json.dumps(statistics(a=trouble, b=broker())))
+    assert value(metrics, table.KAFKA_CONNECTS, "publish") == 4
+    assert value(metrics, table.KAFKA_DISCONNECTS, "publish") == 2
+    assert value(metrics, table.KAFKA_RETRIES, "publish") == 4
+    assert value(metrics, table.KAFKA_ERRORS, "publish") == 5
+    assert value(metrics, table.KAFKA_TIMEOUTS, "publish") == 6

@@ -5,14 +5,10 @@ did not answer before; series of which an empty label is told.
 """
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self
+from typing import Any
 
-import grpc  # type: ignore[import-untyped]
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as messages
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as service
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     InMemoryMetricReader,
@@ -21,6 +17,7 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
 )
 from opentelemetry.sdk.resources import Resource
+from tests.support.numbers import Collector
 
 from taskstream.core.errors import MissingExtra
 from taskstream.observability import meters, table
@@ -127,31 +124,6 @@ def test_the_message_says_what_the_page_says() -> None:
     [exemplar] = wait_point.exemplars
     assert (exemplar.trace_id, exemplar.span_id) == (int(TRACE, 16), int(SPAN, 16))
     assert {metric.name for _, metric in table.PROCESS_METRICS} <= sent.keys()
-
-
-class Collector:
-    """A collector's side of OTLP/gRPC, on a free port of 127.0.0.1."""
-
-    def __init__(self, *, takes_metrics: bool = True) -> None:
-        self.requests: list[Any] = []
-        self.server = grpc.server(ThreadPoolExecutor(1))
-        taken = self.requests
-
-        class Receiver(service.MetricsServiceServicer):
-            def Export(self, request: Any, _context: Any) -> Any:  # noqa: N802 - gRPC's name
-                taken.append(request)
-                return messages.ExportMetricsServiceResponse()
-
-        if takes_metrics:
-            service.add_MetricsServiceServicer_to_server(Receiver(), self.server)  # type: ignore[no-untyped-call]
-        self.endpoint = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
-        self.server.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.stop(None).wait()
 
 
 def test_a_real_collector_gets_them() -> None:
