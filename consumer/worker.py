@@ -47,6 +47,7 @@ class WorkerOptions:
         drain: how long running tasks may go on after a stop.
         exit_when_empty: end once everything that is there is finished.
         health_port: where /live, /ready and /metrics are served; None is nowhere.
+        health_host: the address that they are served on.
         log_level: of the children's logs.
     """
 
@@ -64,6 +65,7 @@ class WorkerOptions:
     drain: float = 30.0
     exit_when_empty: bool = False
     health_port: int | None = None
+    health_host: str = "127.0.0.1"
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:
@@ -144,6 +146,7 @@ def run(
                 ready=lambda: parent.not_ready,
                 notes=lambda: parent.held_back,
                 metrics=Exposition(parent.metrics),
+                host=options.health_host,
                 port=options.health_port,
             )
             health.start()

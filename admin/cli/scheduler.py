@@ -31,6 +31,7 @@ def scheduler(
     health_port: Annotated[
         int | None, typer.Option(help="Serve /live, /ready and /metrics on this port.")
     ] = None,
+    health_host: Annotated[str, typer.Option(help="Serve them on this address.")] = "127.0.0.1",
     log_level: LogLevel = "info",
     with_parent: Annotated[
         int | None, typer.Option(hidden=True, help="End when this pipe closes.")
@@ -84,7 +85,7 @@ def scheduler(
     else:  # else its worker sends what it tells
         flush = meters.send(metrics, loaded.settings.otlp_endpoint, f"{loaded.name}-scheduler")
     try:
-        with _watched(service, health_port):
+        with _watched(service, health_host, health_port):
             service.run()
     finally:
         stopping.set()
@@ -95,7 +96,7 @@ def scheduler(
 
 
 @contextmanager
-def _watched(service: "Scheduler", port: int | None) -> Iterator[None]:
+def _watched(service: "Scheduler", host: str, port: int | None) -> Iterator[None]:
     """Serves the health pages while the block lasts, where there is a port."""
     if port is None:
         yield
@@ -112,6 +113,7 @@ def _watched(service: "Scheduler", port: int | None) -> Iterator[None]:
         live=lambda: watchdog.problems,
         ready=lambda: service.not_ready,
         metrics=Exposition(service.metrics),
+        host=host,
         port=port,
     )
     health.start()

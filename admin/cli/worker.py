@@ -75,6 +75,7 @@ def worker(
     health_port: Annotated[
         int | None, typer.Option(help="Serve /live, /ready and /metrics on this port.")
     ] = None,
+    health_host: Annotated[str, typer.Option(help="Serve them on this address.")] = "127.0.0.1",
     shadow: ShadowOf = "",
     log_level: LogLevel = "info",
 ) -> None:
@@ -112,6 +113,7 @@ def worker(
         drain=drain,
         exit_when_empty=exit_when_empty,
         health_port=health_port,
+        health_host=health_host,
         log_level=log_level,
     )
     logs.configure(log_level)
