@@ -7,9 +7,12 @@ reads; a metric of which nothing but its line in the table is left.
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.support.eventually import eventually
 from tests.support.numbers import Collector
@@ -144,3 +147,28 @@ def test_a_scheduler_of_its_own_has_pages(stage: Stage) -> None:
     assert pages.problems("live") == []
     eventually(lambda: pages.metric("taskstream_moved_total") == 1, timeout=30)
     assert pages.metric("taskstream_info") == 1
+
+
+def test_a_program_that_publishes_is_read_by_its_own_provider(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sets a meter provider and publishes; nothing else, and nothing is sent on its behalf."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    monkeypatch.setattr("opentelemetry.metrics._internal._METER_PROVIDER", provider)
+    stage.task("add").publish_many([{"n": number} for number in range(30)])
+    data: Any = reader.get_metrics_data()
+    points = {
+        metric.name: metric.data.data_points
+        for scope in data.resource_metrics[0].scope_metrics
+        for metric in scope.metrics
+    }
+    topic = stage.app.names.tasks("tasks", "normal")
+    [sent] = points[table.SENT.name]
+    assert sent.value == 30
+    assert dict(sent.attributes) == {
+        "messaging.destination.name": topic,
+        "messaging.system": "kafka",
+    }
+    assert sum(point.count for point in points[table.OPERATION_DURATION.name]) > 0
+    provider.shutdown()
