@@ -238,13 +238,14 @@ class Lifeline:
         with self._lock:
             connections, self._connections = self._connections, None
         atexit.unregister(self._at_exit)
-        if connections is None:
-            return 0
-        remaining = connections.close(
-            connections.settings.publish_timeout if timeout is None else timeout
-        )
+        remaining = 0
+        if connections is not None:
+            patience = connections.settings.publish_timeout if timeout is None else timeout
+            remaining = connections.close(patience)
         if self._flush_metrics is not None:
-            self._flush_metrics()
+            # What is opened anew counts and sends anew.
+            flush, self._flush_metrics, self._metrics = self._flush_metrics, None, None
+            flush()
         return remaining
 
     def _start_over(self) -> None:

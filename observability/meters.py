@@ -35,7 +35,7 @@ def show(
     endpoint: str,
     app: str,
     provider: MeterProvider | None = None,
-) -> Flush:
+) -> Flush | None:
     """Makes a publishing program's metrics visible: by its own provider, else at the endpoint.
 
     Args:
@@ -43,13 +43,16 @@ def show(
         endpoint: of a collector, as the setting `otlp_endpoint`; empty means nowhere.
         app: the app's name.
         provider: the program's own; by default the one that is set, or will be.
+
+    Returns:
+        What ends it, where metrics are sent; None where a provider asks for them.
     """
     provider = provider or api.get_meter_provider()
     # The API has no public name for what stands there until a provider is set.
     has_provider = not type(provider).__name__.endswith("ProxyMeterProvider")
     metrics = find()
     if metrics is None:
-        return _nothing_to_flush
+        return None
     if endpoint and not has_provider:
         try:
             return send(metrics, endpoint, app)
@@ -58,7 +61,7 @@ def show(
             _log.info("metrics are not sent", reason=str(error))
     # One meter for each app: of two instruments of one name, a meter asks the first alone.
     _bridge(find, metrics, provider.get_meter(f"{INSTRUMENTATION}.{app}", __version__, SCHEMA_URL))
-    return _nothing_to_flush
+    return None
 
 
 def send(metrics: Metrics, endpoint: str, service: str) -> Flush:

@@ -19,7 +19,11 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from tests.support.numbers import Collector
 
+from taskstream.app.connections import Lifeline
+from taskstream.core.clock import ManualClock
 from taskstream.core.errors import MissingExtra
+from taskstream.core.names import Names
+from taskstream.core.settings import Settings
 from taskstream.observability import meters, table
 from taskstream.observability.metrics import Metrics
 from taskstream.observability.push import Push, message
@@ -201,7 +205,7 @@ def test_a_publishing_program_s_own_provider_is_asked() -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
     metrics = Metrics()
-    flush = meters.show(lambda: metrics, "127.0.0.1:1", "shop", provider)
+    assert meters.show(lambda: metrics, "127.0.0.1:1", "shop", provider) is None
     metrics.counter(table.SENT, topic="a", error_type="").inc(3)
     metrics.histogram(table.OPERATION_DURATION, operation="send", error_type="").observe(0.5)
     found = observed(reader)
@@ -213,8 +217,39 @@ def test_a_publishing_program_s_own_provider_is_asked() -> None:
     [took] = found["messaging.client.operation.duration"]
     assert (took.count, took.sum) == (1, 0.5)
     assert dict(took.attributes)["messaging.operation.name"] == "send"
-    flush()
     provider.shutdown()
+
+
+def test_what_an_app_counts_goes_to_the_endpoint_each_time_it_is_closed() -> None:
+    """A program without a provider sends by the settings; an app that is used again counts and sends anew."""
+    with Collector() as collector:
+        settings = Settings(bootstrap_servers="nowhere:1", otlp_endpoint=collector.endpoint)
+        lifeline = Lifeline(Names("shop"), lambda: settings, ManualClock())
+        for count in (3, 5):
+            lifeline.metrics().counter(table.SENT, topic="a", error_type="").inc(count)
+            assert lifeline.metrics() is lifeline.metrics()
+            lifeline.close(0)
+        sent = [
+            point.as_double
+            for request in collector.requests
+            for metric in request.resource_metrics[0].scope_metrics[0].metrics
+            if metric.name == table.SENT.name
+            for point in metric.sum.data_points
+        ]
+    assert sent == [3, 5]
+
+
+def test_a_forked_process_counts_anew() -> None:
+    """Its parent's numbers are its parent's; and one that a worker counts for sends nothing itself."""
+    settings = Settings(bootstrap_servers="nowhere:1")
+    lifeline = Lifeline(Names("shop"), lambda: settings, ManualClock())
+    before = lifeline.metrics()
+    lifeline._start_over()
+    assert lifeline.metrics() is not before
+    metrics = Metrics()
+    lifeline.count_in(metrics)
+    lifeline.close(0)
+    assert lifeline.metrics() is metrics
 
 
 def test_two_apps_of_a_program_are_both_asked() -> None:
