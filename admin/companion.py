@@ -4,14 +4,17 @@ It is started again when it dies, and ends with us however we end: it watches a 
 only this process holds, and which the kernel closes even after a kill -9.
 """
 
+import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Self
 
 from taskstream.observability import logs
+from taskstream.observability.metrics import Metrics, Told
 
 RESTART_PAUSE = 1.0
 """Seconds before a companion that died is started again; doubled each time, up to the longest."""
@@ -19,6 +22,9 @@ RESTART_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 STOP_WITHIN = 10.0
 """Seconds that it has to end when it is asked to."""
+
+TELL_EVERY = 2.0
+"""Seconds between two words on what a companion has counted."""
 
 BAD_USAGE = 2
 
@@ -30,10 +36,15 @@ class Companion:
 
     Args:
         arguments: the command and its arguments; `--with-parent FD` is added.
+        hear: takes what it has counted, from a thread of ours; then `--tell FD` is added as well. None is told
+            where it has died.
     """
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], hear: Callable[[Told | None], None] | None = None
+    ) -> None:
         self._arguments = list(arguments)
+        self._hear = hear
         self._stopping = threading.Event()
         self._watched, self._held = os.pipe()
         self._thread = threading.Thread(target=self._keep, name="taskstream-companion", daemon=True)
@@ -61,6 +72,8 @@ class Companion:
         while True:
             self._process = self._start()
             status = self._process.wait()
+            if self._hear is not None:
+                self._hear(None)
             if self._stopping.is_set():
                 return
             if status == BAD_USAGE:
@@ -75,14 +88,53 @@ class Companion:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "taskstream", *self._arguments]
         command += ["--with-parent", str(self._watched)]
+        passed = [self._watched]
+        listening, told = os.pipe() if self._hear is not None else (None, None)
+        if told is not None:
+            command += ["--tell", str(told)]
+            passed.append(told)
         # A session of its own: Ctrl-C is for the worker, which says when to end.
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
-            pass_fds=[self._watched],
+            pass_fds=passed,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
+        if told is not None and listening is not None:
+            os.close(told)
+            threading.Thread(
+                target=self._listen,
+                args=(listening,),
+                name="taskstream-companion-told",
+                daemon=True,
+            ).start()
+        return process
+
+    def _listen(self, listening: int) -> None:
+        """Takes in what one process tells, until it ends."""
+        assert self._hear is not None
+        with os.fdopen(listening, encoding="utf-8") as lines:
+            for line in lines:
+                with suppress(ValueError, TypeError):  # cut off by its end
+                    self._hear(Told(*json.loads(line)))
+
+
+def tell(metrics: Metrics, descriptor: int, stopping: threading.Event) -> None:
+    """Tells the process at the other end of the pipe what is counted here, until it has gone. Blocks.
+
+    Args:
+        metrics: what is counted.
+        descriptor: of the pipe's writing end.
+        stopping: set at the end; what is left is told then.
+    """
+    with suppress(OSError), os.fdopen(descriptor, "w", encoding="utf-8") as pipe:
+        while True:
+            stopped = stopping.wait(TELL_EVERY)
+            pipe.write(json.dumps(metrics.take()) + "\n")
+            pipe.flush()
+            if stopped:
+                return
 
 
 def when_parent_ends(descriptor: int, then: Callable[[], None]) -> None:

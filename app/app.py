@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from taskstream.app.configure import SettingArguments
     from taskstream.app.orders import Orders
     from taskstream.core.replay import ReplayArguments, ReplayProgress, ReplayReport
+    from taskstream.observability.metrics import Metrics
     from taskstream.results.store import ResultStore
     from taskstream.schemas.store import SchemaStore
 
@@ -501,6 +502,13 @@ class App:
         if self._settings is not None:
             self._settings = shadow_settings(self._settings, shadow)
         self._registry.enter_shadow()
+
+    def count_in(self, metrics: "Metrics") -> None:
+        """Counts in `metrics` what this process publishes, before anything is opened.
+
+        For a process that shows or tells them itself, as a worker does; elsewhere see docs/metrics.md.
+        """
+        self._lifeline.count_in(metrics)
 
     @property
     def shadow(self) -> str:

@@ -19,6 +19,7 @@ from taskstream.core.settings import Settings
 
 if TYPE_CHECKING:
     from taskstream.app.orders import Orders
+    from taskstream.observability.metrics import Metrics
     from taskstream.producer.producer import Publisher
     from taskstream.results.replies import Replies
     from taskstream.results.store import ResultStore
@@ -56,9 +57,12 @@ class Lazy(Generic[T]):
 class Connections:
     """The clients of one process. Every look at one may block, and raise our errors."""
 
-    def __init__(self, names: Names, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, names: Names, settings: Settings, metrics: "Callable[[], Metrics]", clock: Clock
+    ) -> None:
         self.names = names
         self.settings = settings
+        self._metrics = metrics
         self._clock = clock
         self._publisher = Lazy(self._open_publisher)
         self._schemas = Lazy(self._open_schemas)
@@ -121,7 +125,7 @@ class Connections:
         from taskstream.producer.producer import Publisher  # noqa: PLC0415
 
         self._trace()
-        return Publisher(self.settings, self.names, clock=self._clock)
+        return Publisher(self.settings, self.names, metrics=self._metrics(), clock=self._clock)
 
     def _trace(self) -> None:
         """Sends this process's spans where the settings say, unless the process does so itself."""
@@ -175,6 +179,8 @@ class Lifeline:
         self._lock = Lock()
         self._connections: Connections | None = None
         self._inherited: list[Connections] = []
+        self._metrics: Metrics | None = None
+        self._flush_metrics: Callable[[], None] | None = None
         # A hook of this kind stays for ever: a weak reference, so that it doesn't keep the app.
         start_over = weakref.WeakMethod(self._start_over)
         os.register_at_fork(after_in_child=lambda: _call(start_over))
@@ -192,10 +198,26 @@ class Lifeline:
             if self._connections is None:
                 settings = self._settings()
                 settings.require_broker()
-                self._connections = Connections(self.names, settings, self._clock)
+                self._connections = Connections(self.names, settings, self.metrics, self._clock)
                 # Holds on to this, so that an app that goes out of sight loses nothing either.
                 atexit.register(self._at_exit)
             return self._connections
+
+    def count_in(self, metrics: "Metrics") -> None:
+        """Counts there what this process publishes; somebody else tells of it."""
+        self._metrics = metrics
+
+    def metrics(self) -> "Metrics":
+        """Where this process counts; the first look makes it visible, as the settings say."""
+        if self._metrics is None:
+            from taskstream.observability import meters  # noqa: PLC0415 - a publish's business
+            from taskstream.observability.metrics import Metrics  # noqa: PLC0415
+
+            self._metrics = Metrics()
+            self._flush_metrics = meters.show(
+                lambda: self._metrics, self._settings().otlp_endpoint, self.names.app
+            )
+        return self._metrics
 
     @property
     def opened(self) -> Connections | None:
@@ -216,11 +238,15 @@ class Lifeline:
         with self._lock:
             connections, self._connections = self._connections, None
         atexit.unregister(self._at_exit)
-        if connections is None:
-            return 0
-        return connections.close(
-            connections.settings.publish_timeout if timeout is None else timeout
-        )
+        remaining = 0
+        if connections is not None:
+            patience = connections.settings.publish_timeout if timeout is None else timeout
+            remaining = connections.close(patience)
+        if self._flush_metrics is not None:
+            # What is opened anew counts and sends anew.
+            flush, self._flush_metrics, self._metrics = self._flush_metrics, None, None
+            flush()
+        return remaining
 
     def _start_over(self) -> None:
         """The child of a fork has opened nothing yet."""
@@ -229,6 +255,7 @@ class Lifeline:
             # Kept, not closed and not freed: either would wait for threads that are not here.
             self._inherited.append(self._connections)
             self._connections = None
+        self._metrics = self._flush_metrics = None
 
     def _at_exit(self) -> None:
         remaining = self.close(EXIT_DEADLINE)

@@ -39,6 +39,7 @@ from taskstream.broker.failures import (
     broker_error,
     root_name,
 )
+from taskstream.broker.figures import Commits, Statistics
 from taskstream.broker.joining import Joining
 from taskstream.broker.lifeline import Lifeline
 from taskstream.broker.messages import record_of
@@ -49,7 +50,8 @@ from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError, ConfigError
 from taskstream.core.settings import Settings
-from taskstream.observability import logs
+from taskstream.observability import logs, table
+from taskstream.observability.metrics import Metrics
 
 Offsets = Mapping[Place, tuple[int, str]]
 """What a commit says of each partition: the next offset to read, and metadata (4,096 bytes at most)."""
@@ -130,6 +132,8 @@ class GroupConsumer:
         instance_id: for static membership; unique among the live members. Such a member keeps its
             partitions when it closes, until its session is over.
         cluster: what the brokers have said of themselves; None asks them.
+        metrics: where commits and the client's own statistics are counted; None for nowhere.
+        role: how the metrics call this client.
         fetch_wait: seconds; what a resumed partition waits for at most, see `broker.settings`.
         clock: measures patience.
 
@@ -148,6 +152,8 @@ class GroupConsumer:
         instance_id: str | None = None,
         cluster: Cluster | None = None,
         fetch_wait: float = FETCH_WAIT,
+        metrics: Metrics | None = None,
+        role: str = "member",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.group = group
@@ -158,6 +164,12 @@ class GroupConsumer:
         self._instance_id = instance_id
         self._fetch_wait = fetch_wait
         self._listener = listener
+        self._metrics = metrics
+        self._role = role
+        self._commits = Commits(metrics)
+        # When each commit was sent that is not answered: answers come in the same order.
+        self._commits_sent: deque[float] = deque()
+        self._statistics = Statistics(None, role, {})
         self._clock = clock
         self._owned: dict[Place, Assigned] = {}
         self._started: dict[Place, int] = {}
@@ -335,6 +347,7 @@ class GroupConsumer:
             Whether it ended in time.
         """
         self._closing = True
+        self._statistics.end()
         return _run_with_deadline(self._consumer.close, timeout)
 
     def _connect(self) -> Any:
@@ -347,6 +360,9 @@ class GroupConsumer:
             instance_id=self._instance_id,
             fetch_wait=self._fetch_wait,
         )
+        self._statistics.end()
+        self._statistics = Statistics(self._metrics, self._role, options)
+        options |= self._statistics.options
         options["on_commit"] = self._of_this_client(self._on_commit)
         options["error_cb"] = self._of_this_client(self._on_error)
         try:
@@ -401,6 +417,7 @@ class GroupConsumer:
     def _connect_again(self) -> None:
         """A new client in place of this one, which must not own anything any more."""
         self._generation += 1
+        self._commits_sent.clear()
         _run_with_deadline(self._consumer.close, 5.0)
         self._consumer = self._connect()
         self._lifeline.heard()
@@ -411,6 +428,8 @@ class GroupConsumer:
         if not self._lifeline.lost():
             return
         _log.warning("a client has lost all brokers; a new one joins", group=self.group)
+        if self._metrics is not None:
+            self._metrics.counter(table.CLIENTS_REPLACED, client=self._role).inc()
         places = list(self._owned)
         self._owned.clear()
         self._started.clear()
@@ -428,9 +447,11 @@ class GroupConsumer:
             if not ours:
                 continue
             try:
+                self._commits_sent.append(self._clock.monotonic())
                 self._consumer.commit(offsets=_with_metadata(ours), asynchronous=True)
             except KafkaException as error:
                 failure = broker_error(error, f"committing for group {self.group}")
+                self._commits.answered(self._clock.monotonic() - self._commits_sent.pop(), failure)
                 refused = {place: offset for place, (offset, _) in ours.items()}
                 self._tell(self._listener.committed, failure, refused)
 
@@ -553,6 +574,7 @@ class GroupConsumer:
         self._consumer.incremental_unassign(_partitions(started))
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition] | None) -> None:
+        sent = self._commits_sent.popleft() if self._commits_sent else None
         stored: dict[Place, int] = {}
         refused: dict[str, tuple[BrokerError, dict[Place, int]]] = {}
         for partition in partitions or ():
@@ -563,6 +585,9 @@ class GroupConsumer:
             else:
                 failure = broker_error(why, f"committing for group {self.group}")
                 refused.setdefault(why.name(), (failure, {}))[1][place] = partition.offset
+        if sent is not None:
+            why_not = next((failure for failure, _ in refused.values()), None)
+            self._commits.answered(self._clock.monotonic() - sent, why_not)
         if stored:
             self._lifeline.heard()
             self._tell(self._listener.committed, None, stored)
@@ -639,6 +664,12 @@ class GroupConsumer:
         )
 
     def _commit_blocking(self, offsets: Offsets) -> BrokerError | None:
+        began = self._clock.monotonic()
+        failure = self._committed_blocking(offsets)
+        self._commits.answered(self._clock.monotonic() - began, failure)
+        return failure
+
+    def _committed_blocking(self, offsets: Offsets) -> BrokerError | None:
         doing = f"committing for group {self.group}"
         try:
             outcome = self._consumer.commit(offsets=_with_metadata(offsets), asynchronous=False)

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from taskstream.broker.embedded import address
 from taskstream.broker.failures import QueueFull, TimedOut, UnknownTopic, broker_error
+from taskstream.broker.figures import Answers, Statistics
 from taskstream.broker.forks import abandon
 from taskstream.broker.lifeline import Lifeline
 from taskstream.broker.room import Room
@@ -25,7 +26,8 @@ from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Header
 from taskstream.core.errors import BrokerError, ConfigError
 from taskstream.core.settings import Settings
-from taskstream.observability import logs
+from taskstream.observability import logs, table
+from taskstream.observability.metrics import Metrics
 
 ANY_PARTITION = -1
 
@@ -60,6 +62,8 @@ class Sender:
         settings: where Kafka is, `publish_timeout`, and options that pass through.
         client_id: how the broker's logs call this client.
         room_bytes: how much larger than a published record a record may be (hand-offs).
+        metrics: where it is counted what is sent; None for nowhere.
+        role: how the metrics call this client.
         clock: measures waits.
 
     Attributes:
@@ -77,12 +81,16 @@ class Sender:
         *,
         client_id: str,
         room_bytes: int = 0,
+        metrics: Metrics | None = None,
+        role: str = "publish",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
         self._client_id = client_id
         self._room_bytes = room_bytes
         self._clock = clock
+        self._metrics = metrics
+        self._role = role
         self.limit_bytes = record_limit_bytes(settings) + room_bytes
         self._start_over()
         myself = weakref.ref(self)
@@ -118,17 +126,17 @@ class Sender:
             BrokerError: Kafka can't be reached, or this sender is closed.
             ConfigError: an option is wrong.
         """
-        client = self._open() if self._client is None else self._client
-        if topic not in self._counts:
-            self.partitions(topic)
         counted = None
-        if self._room is not None:
-            size_bytes = _size_of(key, value, headers)
-            counted = self._room.admit(topic, size_bytes, on_done, self._patience(timeout))
-            on_done = counted
-        report = partial(self._on_report, topic, on_done)
-        listed = headers if isinstance(headers, list) else list(headers)  # the client insists
         try:
+            client = self._open() if self._client is None else self._client
+            if topic not in self._counts:
+                self.partitions(topic)
+            if self._room is not None:
+                size_bytes = _size_of(key, value, headers)
+                counted = self._room.admit(topic, size_bytes, on_done, self._patience(timeout))
+                on_done = counted
+            report = partial(self._on_report, topic, on_done)
+            listed = headers if isinstance(headers, list) else list(headers)  # the client insists
             try:
                 client.produce(topic, value, key, partition, report, headers=listed)
             except BufferError:
@@ -139,9 +147,11 @@ class Sender:
         except BaseException as error:
             if counted is not None:
                 counted.withdraw()
-            if isinstance(error, KafkaException):
-                raise self._failure(error, topic) from error
-            raise
+            failure = self._failure(error, topic) if isinstance(error, KafkaException) else error
+            self._answers.failed(topic, failure)
+            if failure is error:
+                raise
+            raise failure from error
         if self._resting:
             self._work.set()
 
@@ -191,6 +201,7 @@ class Sender:
             client, self._client = self._client, None
             thread, self._thread = self._thread, None
         self._work.set()
+        self._statistics.end()
         if client is not None and thread is not None:
             if remaining:
                 client.purge()
@@ -206,6 +217,8 @@ class Sender:
         self._thread = None
         self._room = None
         self._counts: dict[str, tuple[int, float]] = {}
+        self._answers = Answers(self._metrics)
+        self._statistics = Statistics(None, self._role, {})
         self._waiting = 0
         self._drained = threading.Event()
         self._trouble = ""
@@ -224,8 +237,11 @@ class Sender:
                 options = producer_options(
                     self._settings, servers, client_id=self._client_id, room_bytes=self._room_bytes
                 )
+                self._statistics.end()
+                self._statistics = Statistics(self._metrics, self._role, options)
+                options = {**options, **self._statistics.options, "error_cb": self._on_error}
                 try:
-                    client = Producer({**options, "error_cb": self._on_error})
+                    client = Producer(options)
                 except (KafkaException, ValueError, TypeError) as error:
                     raise ConfigError(f"a Kafka producer: {error}") from error
                 if self._settings.embedded:
@@ -243,6 +259,7 @@ class Sender:
             self._settings, lambda timeout: client.list_topics(timeout=timeout), clock=self._clock
         )
         while not self._closed:
+            self._answers.new_round()
             reported = client.poll(_POLL)
             if not len(client) and not self._doubted:
                 lifeline.heard()
@@ -264,6 +281,8 @@ class Sender:
     def _give_up(self, client: Producer) -> None:
         """Leaves a client that has lost all brokers; the next record gets a new one."""
         _log.warning("a producer has lost all brokers; a new one follows", client=self._client_id)
+        if self._metrics is not None:
+            self._metrics.counter(table.CLIENTS_REPLACED, client=self._role).inc()
         with self._lock:
             self._client = self._thread = None
             self._doubted = False
@@ -278,8 +297,11 @@ class Sender:
     ) -> None:
         if error is None:
             on_done(Ack(message.partition(), message.offset()), None)
+            self._answers.acknowledged(topic, message)
         else:
-            on_done(None, self._failure(error, topic))
+            failure = self._failure(error, topic)
+            on_done(None, failure)
+            self._answers.failed(topic, failure)
         if self._waiting:
             self._drained.set()
 

@@ -18,6 +18,7 @@ from taskstream.consumer.verdict import Again, Dead, Done, Verdict
 from taskstream.core.envelope import Header, Place
 from taskstream.core.limits import Concurrency, Rate
 from taskstream.core.states import State
+from taskstream.observability.metrics import Told
 
 FRAME_TASKS = 250
 """How many tasks one frame holds at most."""
@@ -216,12 +217,14 @@ class Pulse:
         store_healthy: whether the store answers.
         loop_turns: how often its event loop has come round when asked; stands still while a task
             blocks it.
+        told: what it has counted since the last one.
     """
 
     rss_bytes: int
     rows_pending: int
     store_healthy: bool
     loop_turns: int
+    told: Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +318,16 @@ def pack_dropped(numbers: Sequence[int]) -> bytes:
 
 def pack_pulse(pulse: Pulse) -> bytes:
     """The frame that answers a beat."""
-    return _pack(("pulse", *astuple(pulse)))
+    return _pack(
+        (
+            "pulse",
+            pulse.rss_bytes,
+            pulse.rows_pending,
+            pulse.store_healthy,
+            pulse.loop_turns,
+            pulse.told,
+        )
+    )
 
 
 def pack_beat(limit: float) -> bytes:
@@ -389,6 +401,11 @@ def _read_judged(frame: Any) -> Verdicts:
     )
 
 
+def _read_pulse(frame: Any) -> Pulse:
+    _, rss_bytes, rows_pending, store_healthy, loop_turns, told = frame
+    return Pulse(rss_bytes, rows_pending, store_healthy, loop_turns, Told(*told))
+
+
 def _read_hello(frame: Any) -> Hello:
     _, app, settings, queues, tasks = frame
     return Hello(app, settings, queues, {name: _facts(facts) for name, facts in tasks.items()})
@@ -415,7 +432,7 @@ _READERS: dict[str, Any] = {
     "retiring": lambda frame: Retiring(frame[1]),
     "quarantined": lambda frame: Quarantined(frame[1]),
     "dropped": lambda frame: Dropped(frame[1]),
-    "pulse": lambda frame: Pulse(*frame[1:]),
+    "pulse": _read_pulse,
     "beat": lambda frame: Beat(frame[1]),
     "cancel": lambda frame: Cancel(*frame[1:]),
     "recall": lambda frame: Recall(frame[1]),

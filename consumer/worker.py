@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taskstream.consumer.parent.autoscale import Range
 from taskstream.consumer.parent.children import Children
@@ -16,6 +17,9 @@ from taskstream.consumer.parent.staffing import UNLIMITED, Limits
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import ConfigError
 from taskstream.core.names import check_part
+
+if TYPE_CHECKING:
+    from taskstream.observability.metrics import Metrics
 
 DEFAULT_CHILDREN = 2
 """How many child processes a worker has that is told nothing else."""
@@ -43,6 +47,7 @@ class WorkerOptions:
         drain: how long running tasks may go on after a stop.
         exit_when_empty: end once everything that is there is finished.
         health_port: where /live, /ready and /metrics are served; None is nowhere.
+        health_host: the address that they are served on.
         log_level: of the children's logs.
     """
 
@@ -60,6 +65,7 @@ class WorkerOptions:
     drain: float = 30.0
     exit_when_empty: bool = False
     health_port: int | None = None
+    health_host: str = "127.0.0.1"
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:
@@ -95,6 +101,7 @@ def run(
     clock: Clock = SYSTEM_CLOCK,
     *,
     on_ready: Callable[[], None] = lambda: None,
+    metrics: "Metrics | None" = None,
 ) -> int:
     """Works until SIGTERM or SIGINT, or until empty where the options say so.
 
@@ -104,6 +111,7 @@ def run(
         options: how.
         clock: the time.
         on_ready: called once, when the first child takes tasks; must not block.
+        metrics: where things are counted; None for a place of its own.
 
     Returns:
         How many tasks were finished.
@@ -119,7 +127,7 @@ def run(
     from taskstream.consumer.parent.loop import Parent  # noqa: PLC0415
     from taskstream.consumer.watch import Watchdog, dump_on_signal  # noqa: PLC0415
 
-    parent = Parent(told, clock, children=children, on_ready=on_ready)
+    parent = Parent(told, clock, children=children, on_ready=on_ready, metrics=metrics)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
         signal.signal(number, lambda _number, _frame: parent.stop())
@@ -129,13 +137,16 @@ def run(
     try:
         watchdog.start()
         if options.health_port is not None:
-            from taskstream.observability.health import HealthServer  # noqa: PLC0415 - rarely needed
+            # Rarely needed.
+            from taskstream.observability.exposition import Exposition  # noqa: PLC0415
+            from taskstream.observability.health import HealthServer  # noqa: PLC0415
 
             health = HealthServer(
                 live=lambda: watchdog.problems,
                 ready=lambda: parent.not_ready,
                 notes=lambda: parent.held_back,
-                metrics=parent.metrics.exposition,
+                metrics=Exposition(parent.metrics),
+                host=options.health_host,
                 port=options.health_port,
             )
             health.start()

@@ -10,10 +10,20 @@ other orders are few, and hold until they are taken back: whoever they concern s
 they would fall out. (But for a purge: like a cancel it has nothing left to do by then.)
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from taskstream.core.queue_orders import HOLDING, NO_ORDERS, QueueOrder, QueueOrders, is_queue_order
+from taskstream.core.queue_orders import (
+    DRAIN,
+    HOLDING,
+    NO_ORDERS,
+    PAUSE,
+    PURGE,
+    QueueOrder,
+    QueueOrders,
+    is_queue_order,
+)
 from taskstream.core.tiers import TIERS
 
 CANCEL = "cancel"
@@ -142,6 +152,13 @@ class Control:
     def cancels(self) -> int:
         """How many cancels are outstanding."""
         return sum(map(len, self._cancelled.values()))
+
+    @property
+    def in_force(self) -> dict[str, int]:
+        """How many orders hold, by verb; any thread may ask."""
+        standing = Counter(order.verb for order, _ in list(self._standing.values()))
+        cancels = sum(len(digests) for digests in list(self._cancelled.values()))
+        return {**dict.fromkeys((PAUSE, DRAIN, PURGE, SCALE), 0), **standing, CANCEL: cancels}
 
     def is_cancelled(self, task_id: str, run: int) -> bool:
         """Whether that run of the task must not go on."""

@@ -20,13 +20,49 @@ from taskstream.observability.table import (
     ERROR,
     LOG_FIELDS,
     METRICS,
-    RESERVED,
+    PROCESS_METRICS,
     SPANS,
     Attribute,
-    Metric,
+    Kind,
 )
 
 HERE = Path(__file__).parent
+METRICS_HEAD = """\
+**Prometheus.** `taskstream worker APP --health-port 9100` serves `/metrics`: what the worker's parent counts, its
+children (which tell it once a second), and the scheduler beside it (every two seconds).
+`taskstream scheduler APP --health-port 9101` serves its own. They listen on 127.0.0.1, without a password;
+`--health-host 0.0.0.0` lets others in, which a container needs. `curl -s localhost:9100/metrics` shows all of it, and
+this scrapes it:
+
+```yaml
+scrape_configs:
+  - job_name: taskstream
+    static_configs: [{targets: ["localhost:9100", "localhost:9101"]}]
+```
+
+**OTLP.** With `otlp_endpoint` set, workers and schedulers also send the same numbers, under the same names and the
+conventions' attributes, to that collector over gRPC: every 10 s and at their end, as `{app}-worker` and
+`{app}-scheduler`, each process with a `service.instance.id`. `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` sends them elsewhere
+than the spans, `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds) at another pace, `OTEL_METRICS_EXPORTER=none` nowhere. A
+collector that is slow or gone costs numbers and a line in the log, and slows no task; all that is sent is cumulative,
+so nothing is missing once it is back. One that takes spans alone, as Jaeger does, is asked once.
+
+**Programs that publish.** Where your program has set a meter provider, it is asked for
+`messaging.client.sent.messages` (by topic, failures by `error.type`), `messaging.client.operation.duration` and the
+`librdkafka.*` of its producer; you need not call anything. Where it has none and `otlp_endpoint` is set, they are sent
+there as above, from `taskstream[otlp]` on. What a task publishes is counted by its worker.
+
+**Exemplars.** `taskstream.wait.duration` and `messaging.process.duration` remember for each bucket the latest attempt
+whose trace is recorded. Prometheus gets them where it asks for OpenMetrics (start it with
+`--enable-feature=exemplar-storage`), an OTLP collector always: Grafana leads from a slow bucket to its trace.
+
+**What it costs.** Counting is one addition for a record and two for an attempt, many at a time
+(`make bench ONLY=counting` measures it). librdkafka tells its statistics every ten seconds, unless
+`kafka={"statistics.interval.ms": ...}` says otherwise. No label is an id or a key; a metric with more than 1,000 series
+in one process counts the rest under `other`, and says so in the log.
+
+A counter's name ends in `_total` at `/metrics`, and a histogram has `_bucket`, `_sum` and `_count`."""
+
 NOTE = "<!-- Written by `make docs` from the code: change it there. -->"
 
 
@@ -87,17 +123,14 @@ def metrics_page() -> str:
         "",
         "## Metrics",
         "",
-        (
-            "A worker shows them at `/metrics` of its `--health-port`. A counter's name ends in `_total` there. "
-            f"Not counted yet, their names are reserved: {_listed(RESERVED)}."
-        ),
+        *METRICS_HEAD.splitlines(),
         "",
         *_table(
             ("name", "at /metrics", "kind", "unit", "labels", "what it tells"),
             (
                 (
                     f"`{metric.name}`",
-                    f"`{metric.prometheus_name}`",
+                    f"`{metric.prometheus_name}{'_total' * (metric.kind is Kind.COUNTER)}`",
                     metric.kind,
                     metric.unit.strip("{}"),
                     ", ".join(f"`{name}`" for name in metric.label_names),
@@ -107,11 +140,25 @@ def metrics_page() -> str:
             ),
         ),
         "",
+        (
+            "Beside these, `/metrics` has what prometheus_client tells of any Python process: `process_*` (this "
+            "one's processor time, memory and open files) and `python_gc_*`. OTLP gets of them:"
+        ),
+        "",
+        *_table(
+            ("name", "at /metrics", "what it tells"),
+            ((f"`{metric.name}`", f"`{name}`", metric.meaning) for name, metric in PROCESS_METRICS),
+        ),
+        "",
         "### Labels",
         "",
         *_table(
-            ("label", "what it tells apart"),
-            _unique((f"`{label.name}`", label.meaning) for m in METRICS for label in m.labels),
+            ("label", "over OTLP", "what it tells apart"),
+            _unique(
+                (f"`{label.name}`", f"`{label.otel_name}`", label.meaning)
+                for m in METRICS
+                for label in m.labels
+            ),
         ),
         "",
         "## Spans",
@@ -172,10 +219,6 @@ def _duration(seconds: float) -> str:
         if seconds > unit and seconds % unit == 0:
             return f"`{seconds:.0f}` ({seconds / unit:g} {name})"
     return f"`{seconds:g}`"
-
-
-def _listed(metrics: Iterable[Metric]) -> str:
-    return ", ".join(f"`{metric.name}`" for metric in metrics)
 
 
 def _attributes(attributes: Iterable[Attribute]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Sends spans to a collector over OTLP/gRPC: the only module that loads OpenTelemetry's SDK.
+"""Sends spans to a collector over OTLP/gRPC. Beside `push`, the only module that loads OpenTelemetry's SDK.
 
 Invariant: a collector that is slow, gone or broken costs spans and nothing else. It slows no task,
 delays an exit by some seconds at most, and leaves one line in the log when it goes and one when it
@@ -33,7 +33,7 @@ _REST = 5.0
 _LAST_WORDS = 3.0
 """Seconds for what is queued at the end."""
 
-_FOREIGN_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
+FOREIGN_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
 
 _log = logger(__name__)
 
@@ -79,8 +79,8 @@ class CalmExporter(SpanExporter):
         self._clock = clock
         self._failed_at: float | None = None
         self._deadline: float | None = None
-        self._quiet = _QuietThread()
-        logging.getLogger(_FOREIGN_LOGGER).addFilter(self._quiet)
+        self._quiet = QuietThread()
+        logging.getLogger(FOREIGN_LOGGER).addFilter(self._quiet)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Delivers the spans, unless the last try failed a moment ago."""
@@ -108,7 +108,7 @@ class CalmExporter(SpanExporter):
     def shutdown(self) -> None:
         """Closes the other exporter."""
         self._inner.shutdown()
-        logging.getLogger(_FOREIGN_LOGGER).removeFilter(self._quiet)
+        logging.getLogger(FOREIGN_LOGGER).removeFilter(self._quiet)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the SDK's name
         """Nothing is kept here."""
@@ -130,7 +130,7 @@ class CalmExporter(SpanExporter):
         return None if delivered else self._quiet.last_words
 
 
-class _QuietThread(logging.Filter):
+class QuietThread(logging.Filter):
     """Holds back what the exporter logs while it works for us: we say it once, in one line.
 
     Only in the thread that exports, so that an exporter of the user's own still speaks.
@@ -148,6 +148,7 @@ class _QuietThread(logging.Filter):
         self._thread = None
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Keeps what the exporting thread says, and lets all else through."""
         if record.thread != self._thread:
             return True
         self.last_words = record.getMessage()

@@ -13,6 +13,7 @@ from socket import AF_INET, AF_INET6
 from socketserver import ThreadingTCPServer
 
 from taskstream.core.errors import ConfigError
+from taskstream.observability.exposition import Page
 from taskstream.observability.logs import logger
 
 Check = Callable[[], Sequence[str]]
@@ -33,6 +34,10 @@ class Answer:
     body: bytes
 
 
+Route = Callable[[str], Answer]
+"""Makes a page for who accepts what the `Accept` header says."""
+
+
 class HealthServer:
     """Answers from a thread of its own until it is closed.
 
@@ -40,7 +45,8 @@ class HealthServer:
         live: whether the process should go on; a problem here means: restart it.
         ready: whether it does its work now; a problem here means: wait.
         notes: what else /ready tells, a sentence each: what is as somebody has ordered it.
-        metrics: the text for Prometheus, as `taskstream.observability.metrics.Metrics.exposition`.
+        metrics: the page for Prometheus by the `Accept` header, as
+            `taskstream.observability.exposition.Exposition` makes it.
         host: the address to listen on.
         port: the port; 0 takes a free one.
     """
@@ -50,15 +56,15 @@ class HealthServer:
         *,
         live: Check,
         ready: Check,
-        metrics: Callable[[], bytes],
+        metrics: Callable[[str], Page],
         notes: Check = tuple,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        self._routes: dict[str, Callable[[], Answer]] = {
-            "/live": lambda: _checked(live),
-            "/ready": lambda: _verdict(ready(), notes()),
-            "/metrics": lambda: Answer(200, "text/plain; version=0.0.4; charset=utf-8", metrics()),
+        self._routes: dict[str, Route] = {
+            "/live": lambda _accept: _checked(live),
+            "/ready": lambda _accept: _verdict(ready(), notes()),
+            "/metrics": lambda accept: Answer(200, *metrics(accept)),
         }
         self._host = host
         self._port = port
@@ -103,7 +109,7 @@ class _Server(ThreadingTCPServer):
     # A restarted worker gets its port back although connections of the old one linger.
     allow_reuse_address = True
 
-    def __init__(self, host: str, port: int, routes: dict[str, Callable[[], Answer]]) -> None:
+    def __init__(self, host: str, port: int, routes: dict[str, Route]) -> None:
         self.address_family = AF_INET6 if ":" in host else AF_INET
         self.routes = routes
         super().__init__((host, port), _Handler)
@@ -129,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         if route is None:
             return Answer(404, "text/plain; charset=utf-8", b"/live /ready /metrics\n")
         try:
-            return route()
+            return route(self.headers.get("Accept", ""))
         except Exception as error:  # noqa: BLE001 - the prober must get an answer
             _log.exception("a health check failed", page=self.path)
             return _verdict([f"the check itself failed: {type(error).__name__}: {error}"])

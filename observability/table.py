@@ -2,8 +2,9 @@
 
 Invariant: no other file writes such a name down; the docs are generated from here. Names that start
 with `messaging.`, `db.`, `cassandra.`, `error.` and `exception.` are those of the OpenTelemetry
-semantic conventions 1.44 (`tests/unit/test_tracing.py` holds them against the official package).
-The headers of a record are `taskstream.core.envelope`'s alone.
+semantic conventions 1.44 (`tests/unit/test_tracing.py` holds them against the official package), and
+those that start with `librdkafka.` are the words of that library's STATISTICS.md. The headers of a
+record are `taskstream.core.envelope`'s alone.
 """
 
 from dataclasses import dataclass
@@ -164,10 +165,22 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a metric is told apart by. Never an id or a key: their number has no bound."""
+    """What a metric is told apart by. Never an id or a key: their number has no bound.
+
+    Args:
+        name: as Prometheus sees it.
+        meaning: what it tells apart.
+        attribute: its name by the semantic conventions, as OTLP sees it; by default `taskstream.` and the name.
+    """
 
     name: str
     meaning: str
+    attribute: str = ""
+
+    @property
+    def otel_name(self) -> str:
+        """The attribute's name for OpenTelemetry."""
+        return self.attribute or f"taskstream.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +206,13 @@ class Metric:
     @property
     def prometheus_name(self) -> str:
         """The name at /metrics, without the `_total` that counters get there."""
-        return self.name.replace(".", "_") + _PROMETHEUS_UNITS.get(self.unit, "")
+        name, unit = self.name.replace(".", "_"), _PROMETHEUS_UNITS.get(self.unit, "")
+        return name if name.endswith(unit) else name + unit
+
+    @property
+    def sample_name(self) -> str:
+        """What its samples at /metrics are called: with `_total`; of a histogram, how many there were."""
+        return self.prometheus_name + _SAMPLE_ENDINGS[self.kind]
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -202,6 +221,7 @@ class Metric:
 
 
 _PROMETHEUS_UNITS = {"s": "_seconds", "By": "_bytes"}
+_SAMPLE_ENDINGS = {Kind.COUNTER: "_total", Kind.GAUGE: "", Kind.HISTOGRAM: "_count"}
 
 _MOMENTS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _TASKS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0)
@@ -209,18 +229,38 @@ _ROWS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0)
 
 QUEUE = Label("queue", "the queue's name")
 PRIORITY = Label("priority", "the priority's name")
-TOPIC = Label("topic", "the topic's name")
-PARTITION_NUMBER = Label("partition", "the partition's number")
+TOPIC = Label("topic", "the topic's name", "messaging.destination.name")
+PARTITION_NUMBER = Label(
+    "partition", "the partition's number", "messaging.destination.partition.id"
+)
 TASK_NAME = Label("task", "the task's name; only names that the app knows")
 END = Label("state", "the attempt's verdict: retrying, succeeded, dead, cancelled, expired")
-REASON = Label("reason", "one word: the error's class name, or ours")
-OPERATION = Label("operation", "send or commit")
-STORE_SYSTEM = Label("system", "cassandra or sqlite")
+REASON = Label("reason", "why, in a word or a few: the error's class name, or ours")
+OPERATION = Label("operation", "send or commit", "messaging.operation.name")
+STORE_SYSTEM = Label("system", "cassandra or sqlite", "db.system.name")
+FAILURE = Label("error_type", "class name of the error; empty where there was none", "error.type")
+CHANGE = Label("change", "assigned, revoked, or lost (gone without a word before)")
+VERB = Label("verb", "what was ordered: cancel, pause, drain, purge, scale")
+CHILD_KIND = Label(
+    "kind", "shared (runs many tasks at once) or solo (one, in a process of its own)"
+)
+STOP = Label("to", "where the mover took it: home, tier (a shorter delay topic) or dead")
+SCHEDULE = Label("schedule", "the schedule's name")
+CLIENT = Label(
+    "client",
+    "which Kafka client: of a worker handoff and one for each queue.priority, of a scheduler delays, moves, "
+    "hops, firings and notes, elsewhere publish",
+)
+QUANTILE = Label("quantile", "0.5 or 0.99")
+ROLE = Label("role", "worker, scheduler or publisher")
+APP = Label("app", "the app's name")
+VERSION = Label("version", "the version of taskstream", "service.version")
 
 # fmt: off
 SENT = Metric(
     "messaging.client.sent.messages", Kind.COUNTER, "{message}",
-    "records that Kafka was asked to take", (TOPIC,),
+    "records that Kafka was asked to take, by its answer: a publish that failed has an error type",
+    (TOPIC, FAILURE),
 )
 CONSUMED = Metric(
     "messaging.client.consumed.messages", Kind.COUNTER, "{message}",
@@ -228,7 +268,18 @@ CONSUMED = Metric(
 )
 OPERATION_DURATION = Metric(
     "messaging.client.operation.duration", Kind.HISTOGRAM, "s",
-    "how long Kafka took to acknowledge", (OPERATION,), _MOMENTS,
+    "how long Kafka took to acknowledge a commit, or records; one sample for each round of answers",
+    (OPERATION, FAILURE), _MOMENTS,
+)
+GIVEN = Metric(
+    "taskstream.given", Kind.COUNTER, "{task}",
+    "tasks given to children; a priority's part of the rate is its share, beside `taskstream.weight`",
+    (QUEUE, PRIORITY),
+)
+WAIT_DURATION = Metric(
+    "taskstream.wait.duration", Kind.HISTOGRAM, "s",
+    "how long a task waited until it ran: from its append to Kafka, or its due time where that is later",
+    (QUEUE, PRIORITY), _TASKS,
 )
 PROCESS_DURATION = Metric(
     "messaging.process.duration", Kind.HISTOGRAM, "s",
@@ -236,11 +287,15 @@ PROCESS_DURATION = Metric(
 )
 STORE_DURATION = Metric(
     "db.client.operation.duration", Kind.HISTOGRAM, "s",
-    "how long the result store took to acknowledge a batch", (STORE_SYSTEM,), _MOMENTS,
+    "how long the result store took to answer a batch of rows", (STORE_SYSTEM, FAILURE), _MOMENTS,
 )
 ATTEMPTS = Metric(
     "taskstream.attempts", Kind.COUNTER, "{attempt}",
     "attempts that have their verdict in the result store", (QUEUE, PRIORITY, END),
+)
+RETRIES = Metric(
+    "taskstream.retries", Kind.COUNTER, "{attempt}",
+    "attempts that failed and are tried again", (TASK_NAME, REASON),
 )
 DEAD = Metric(
     "taskstream.dead", Kind.COUNTER, "{task}",
@@ -249,6 +304,11 @@ DEAD = Metric(
 DROPPED = Metric(
     "taskstream.dropped", Kind.COUNTER, "{record}",
     "records dropped because their task was already judged, or is another group's", (QUEUE, REASON),
+)
+ABANDONED = Metric(
+    "taskstream.abandoned", Kind.COUNTER, "{task}",
+    "running tasks that were ended unrecorded, because they are, or may be, another worker's by now",
+    (QUEUE, PRIORITY),
 )
 LAG = Metric(
     "taskstream.lag", Kind.GAUGE, "{record}",
@@ -270,6 +330,15 @@ SLOTS = Metric(
     "taskstream.slots", Kind.GAUGE, "{task}",
     "how many tasks the children can run at once",
 )
+WEIGHT = Metric(
+    "taskstream.weight", Kind.GAUGE, "1",
+    "the share that a priority is to have of what its worker gives out, while all of them have tasks",
+    (QUEUE, PRIORITY),
+)
+PARTITIONS = Metric(
+    "taskstream.partitions", Kind.GAUGE, "{partition}",
+    "partitions that this worker owns", (QUEUE, PRIORITY),
+)
 WATERMARK_GAP = Metric(
     "taskstream.watermark.gap", Kind.GAUGE, "{record}",
     "finished records behind an unfinished one", (TOPIC, PARTITION_NUMBER),
@@ -281,6 +350,19 @@ PAUSED = Metric(
 HALTED = Metric(
     "taskstream.halted", Kind.GAUGE, "{priority}",
     "1 while nothing is given out because too many tasks died, else 0", (QUEUE, PRIORITY),
+)
+DEATH_BUDGET = Metric(
+    "taskstream.death.budget", Kind.GAUGE, "1",
+    "how much is left of the deaths after which the priority is halted: 1 is all, 0 none; absent without limit",
+    (QUEUE, PRIORITY),
+)
+FENCED = Metric(
+    "taskstream.fenced", Kind.GAUGE, "{priority}",
+    "1 while nothing is given out because Kafka acknowledges no commit, else 0", (QUEUE, PRIORITY),
+)
+ORDERS = Metric(
+    "taskstream.orders", Kind.GAUGE, "{order}",
+    "orders in force that this worker knows of", (VERB,),
 )
 HELD_BACK = Metric(
     "taskstream.held_back", Kind.GAUGE, "{task}",
@@ -298,13 +380,29 @@ COMMIT_AGE = Metric(
     "taskstream.commit.age", Kind.GAUGE, "s",
     "time since the last acknowledged commit", (QUEUE, PRIORITY),
 )
+REBALANCES = Metric(
+    "taskstream.rebalances", Kind.COUNTER, "{rebalance}",
+    "how often partitions came or went", (QUEUE, PRIORITY, CHANGE),
+)
 REBALANCE_DURATION = Metric(
     "taskstream.rebalance.duration", Kind.HISTOGRAM, "s",
     "from revocation until the partitions were given back", (QUEUE, PRIORITY), _TASKS,
 )
+CHILDREN = Metric(
+    "taskstream.children", Kind.GAUGE, "{child}",
+    "child processes that take tasks", (CHILD_KIND,),
+)
 CHILD_DEATHS = Metric(
     "taskstream.child.deaths", Kind.COUNTER, "{child}",
     "child processes that ended unasked", (REASON,),
+)
+CHILD_CPU = Metric(
+    "taskstream.child.cpu", Kind.COUNTER, "s",
+    "processor time of all child processes, user and system",
+)
+CHILD_MEMORY = Metric(
+    "taskstream.child.memory", Kind.GAUGE, "By",
+    "resident memory of all child processes together",
 )
 ROWS_PENDING = Metric(
     "taskstream.rows.pending", Kind.GAUGE, "{row}",
@@ -314,23 +412,136 @@ ROWS_PER_BATCH = Metric(
     "taskstream.rows.batch", Kind.HISTOGRAM, "{row}",
     "rows that left together", (), _ROWS,
 )
+STORE_FAILURES = Metric(
+    "taskstream.store.failures", Kind.COUNTER, "{batch}",
+    "batches of rows that the result store did not take; what is not refused is written again",
+    (STORE_SYSTEM, REASON),
+)
+STORELESS = Metric(
+    "taskstream.storeless", Kind.GAUGE, "{child}",
+    "child processes that the result store does not answer",
+)
+DELAYED = Metric(
+    "taskstream.delayed", Kind.GAUGE, "{record}",
+    "tasks that wait for their time in the scheduler's partitions of a delay topic", (TOPIC,),
+)
+MOVED = Metric(
+    "taskstream.moved", Kind.COUNTER, "{record}",
+    "delayed tasks that the scheduler has moved", (STOP,),
+)
 DELAY_LATENESS = Metric(
     "taskstream.delay.lateness", Kind.HISTOGRAM, "s",
     "how long after its due time a delayed task, or a retry, came back to its queue", (), _MOMENTS,
 )
+SCHEDULES_FIRED = Metric(
+    "taskstream.schedule.fired", Kind.COUNTER, "{firing}",
+    "tasks that schedules have published", (SCHEDULE,),
+)
+SCHEDULE_LATENESS = Metric(
+    "taskstream.schedule.lateness", Kind.HISTOGRAM, "s",
+    "how long after its instant a schedule fired", (), _MOMENTS,
+)
+SCHEDULES_SKIPPED = Metric(
+    "taskstream.schedule.skipped", Kind.COUNTER, "{firing}",
+    "firings that were passed over", (SCHEDULE, REASON),
+)
+SCHEDULE_FAILURES = Metric(
+    "taskstream.schedule.failures", Kind.COUNTER, "{firing}",
+    "firings, or notes of them, that Kafka did not take; they are tried again", (SCHEDULE,),
+)
+CLIENTS_REPLACED = Metric(
+    "taskstream.clients.replaced", Kind.COUNTER, "{client}",
+    "Kafka clients that had lost all brokers and were made anew", (CLIENT,),
+)
+INFO = Metric(
+    "taskstream.info", Kind.GAUGE, "1",
+    "always 1: what this process is", (ROLE, APP, VERSION),
+)
+
+KAFKA_CONNECTS = Metric(
+    "librdkafka.connects", Kind.COUNTER, "{connection}",
+    "connections made to brokers, the repeated ones included", (CLIENT,),
+)
+KAFKA_DISCONNECTS = Metric(
+    "librdkafka.disconnects", Kind.COUNTER, "{connection}",
+    "connections to brokers that ended", (CLIENT,),
+)
+KAFKA_RTT = Metric(
+    "librdkafka.rtt", Kind.GAUGE, "s",
+    "how long the slowest broker took to answer requests, lately; a consumer's wait for records included", (CLIENT, QUANTILE),
+)
+KAFKA_TX = Metric(
+    "librdkafka.tx", Kind.COUNTER, "{request}",
+    "requests sent to brokers", (CLIENT,),
+)
+KAFKA_TX_BYTES = Metric(
+    "librdkafka.tx_bytes", Kind.COUNTER, "By",
+    "bytes sent to brokers", (CLIENT,),
+)
+KAFKA_RX_BYTES = Metric(
+    "librdkafka.rx_bytes", Kind.COUNTER, "By",
+    "bytes received from brokers", (CLIENT,),
+)
+KAFKA_RETRIES = Metric(
+    "librdkafka.txretries", Kind.COUNTER, "{request}",
+    "requests that were sent again", (CLIENT,),
+)
+KAFKA_ERRORS = Metric(
+    "librdkafka.txerrs", Kind.COUNTER, "{request}",
+    "requests that could not be sent", (CLIENT,),
+)
+KAFKA_TIMEOUTS = Metric(
+    "librdkafka.req_timeouts", Kind.COUNTER, "{request}",
+    "requests that no broker answered in time", (CLIENT,),
+)
+KAFKA_QUEUED = Metric(
+    "librdkafka.msg_cnt", Kind.GAUGE, "{message}",
+    "records in a producer's queue", (CLIENT,),
+)
+KAFKA_QUEUED_BYTES = Metric(
+    "librdkafka.msg_size", Kind.GAUGE, "By",
+    "bytes in a producer's queue", (CLIENT,),
+)
+KAFKA_FETCHED = Metric(
+    "librdkafka.fetchq_cnt", Kind.GAUGE, "{message}",
+    "records that a consumer has fetched ahead", (CLIENT,),
+)
+KAFKA_FETCHED_BYTES = Metric(
+    "librdkafka.fetchq_size", Kind.GAUGE, "By",
+    "bytes that a consumer has fetched ahead", (CLIENT,),
+)
+KAFKA_WAITING = Metric(
+    "librdkafka.waitresp_cnt", Kind.GAUGE, "{request}",
+    "requests that wait for a broker's answer", (CLIENT,),
+)
 
 METRICS = (
-    SENT, CONSUMED, OPERATION_DURATION, PROCESS_DURATION, STORE_DURATION, ATTEMPTS, DEAD, DROPPED, LAG,
-    OLDEST_AGE, WAITING, RUNNING, SLOTS, WATERMARK_GAP, PAUSED, HALTED, HELD_BACK, DEFERRED, COMMIT_FAILURES,
-    COMMIT_AGE, REBALANCE_DURATION, CHILD_DEATHS, ROWS_PENDING, ROWS_PER_BATCH, DELAY_LATENESS,
+    SENT, CONSUMED, OPERATION_DURATION, GIVEN, WAIT_DURATION, PROCESS_DURATION, STORE_DURATION, ATTEMPTS,
+    RETRIES, DEAD, DROPPED, ABANDONED, LAG, OLDEST_AGE, WAITING, RUNNING, SLOTS, WEIGHT, PARTITIONS,
+    WATERMARK_GAP, PAUSED, HALTED, DEATH_BUDGET, FENCED, ORDERS, HELD_BACK, DEFERRED, COMMIT_FAILURES,
+    COMMIT_AGE, REBALANCES, REBALANCE_DURATION, CHILDREN, CHILD_DEATHS, CHILD_CPU, CHILD_MEMORY, ROWS_PENDING,
+    ROWS_PER_BATCH, STORE_FAILURES, STORELESS, DELAYED, MOVED, DELAY_LATENESS, SCHEDULES_FIRED,
+    SCHEDULE_LATENESS, SCHEDULES_SKIPPED, SCHEDULE_FAILURES, CLIENTS_REPLACED, INFO, KAFKA_CONNECTS,
+    KAFKA_DISCONNECTS, KAFKA_RTT, KAFKA_TX, KAFKA_TX_BYTES, KAFKA_RX_BYTES, KAFKA_RETRIES, KAFKA_ERRORS,
+    KAFKA_TIMEOUTS, KAFKA_QUEUED, KAFKA_QUEUED_BYTES, KAFKA_FETCHED, KAFKA_FETCHED_BYTES, KAFKA_WAITING,
 )
 # fmt: on
-"""All metrics, in the order of a task's life, then of the machinery."""
+"""All metrics, in the order of a task's life, then of the machinery, then of the Kafka clients."""
 
-RESERVED = (
-    SENT, OPERATION_DURATION, PROCESS_DURATION, STORE_DURATION, ROWS_PER_BATCH,
+PROCESS_METRICS = (
+    ("process_cpu_seconds_total", Metric(
+        "process.cpu.time", Kind.COUNTER, "s", "processor time of this process, user and system",
+    )),
+    ("process_resident_memory_bytes", Metric(
+        "process.memory.usage", Kind.GAUGE, "By", "resident memory of this process",
+    )),
+    ("process_open_fds", Metric(
+        "process.unix.file_descriptor.count", Kind.GAUGE, "{file_descriptor}", "files that it has open",
+    )),
 )  # fmt: skip
-"""Those whose names are settled, and which nobody counts yet."""
+"""What a process tells of itself: the name that prometheus_client gives it, and the conventions' one, for OTLP."""
+
+WORKER_ROLE, SCHEDULER_ROLE, PUBLISHER_ROLE = "worker", "scheduler", "publisher"
 
 
 def lane_labels(lane: str) -> dict[str, str]:

@@ -164,6 +164,16 @@ class ProcessSpan(_Ending):
         return trace.format_trace_id(context.trace_id) if context.trace_flags.sampled else None
 
     @property
+    def ids(self) -> tuple[str, str] | None:
+        """Trace id and span id, 32 and 16 hex digits; None where nobody records a trace of this task."""
+        if not self.context:
+            return None
+        context = trace.get_current_span(self.context).get_span_context()
+        if not context.trace_flags.sampled:
+            return None
+        return trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
+
+    @property
     def headers(self) -> tuple[Header, ...]:
         """This span's context as W3C headers, to replace those of the record."""
         return _inject(self.context)

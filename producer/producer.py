@@ -13,6 +13,7 @@ from taskstream.core.envelope import Header, write
 from taskstream.core.errors import BrokerError
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
+from taskstream.observability.metrics import Metrics
 from taskstream.observability.tracing import publish_span
 from taskstream.producer.delivery import Delivery, name_of, publish_error
 from taskstream.producer.routing import PublishRequest, route
@@ -28,6 +29,8 @@ class Publisher:
         settings: where Kafka is and how long a publish may take.
         names: the app's topics.
         client_id: how the broker's logs call this client.
+        metrics: where it is counted what is sent; None for nowhere.
+        role: how the metrics call its client.
         clock: tells what is due later.
     """
 
@@ -37,11 +40,15 @@ class Publisher:
         names: Names,
         *,
         client_id: str = "taskstream-publisher",
+        metrics: Metrics | None = None,
+        role: str = "publish",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
         self._names = names
         self._client_id = client_id
+        self._metrics = metrics
+        self._role = role
         self._clock = clock
         self._lock = Lock()
         self._opened: Sender | None = None
@@ -115,7 +122,11 @@ class Publisher:
             with self._lock:
                 if self._opened is None:
                     self._opened = Sender(
-                        self._settings, client_id=self._client_id, clock=self._clock
+                        self._settings,
+                        client_id=self._client_id,
+                        metrics=self._metrics,
+                        role=self._role,
+                        clock=self._clock,
                     )
         return self._opened
 

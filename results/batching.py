@@ -24,6 +24,8 @@ from typing import Generic, TypeVar
 
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import StoreError, StoreUnavailable
+from taskstream.observability import table
+from taskstream.observability.metrics import Metrics
 from taskstream.results.row import Partition, Row, partition_of
 from taskstream.results.store import ResultStore
 
@@ -49,6 +51,8 @@ class Batcher(Generic[T]):
         store: where to.
         stored: called with the tickets of rows that are in the store; from the writer thread only.
         refused: called with the ticket of a row that the store refuses, and why; likewise.
+        metrics: where batches are measured; None for nowhere.
+        system: how the metrics call the store: cassandra or sqlite.
         clock: times the pauses between repeats.
         in_flight: how many batches are under way at once.
         max_rows: rows of one batch at most.
@@ -66,6 +70,8 @@ class Batcher(Generic[T]):
         *,
         stored: Callable[[list[T]], None],
         refused: Callable[[T, StoreError], None],
+        metrics: Metrics | None = None,
+        system: str = "cassandra",
         clock: Clock = SYSTEM_CLOCK,
         in_flight: int = 32,
         max_rows: int = MAX_ROWS,
@@ -76,6 +82,8 @@ class Batcher(Generic[T]):
         self._store = store
         self._stored = stored
         self._refused = refused
+        self._metrics = metrics
+        self._system = system
         self._clock = clock
         self._in_flight = in_flight
         self._max_rows = max_rows
@@ -167,6 +175,7 @@ class Batcher(Generic[T]):
                 if isinstance(message, _Added):
                     self._gather(message.rows)
                 elif isinstance(message, _Answer):
+                    self._measure(message)
                     self._answered(message.batch, message.error)
                 else:
                     return False
@@ -195,14 +204,15 @@ class Batcher(Generic[T]):
             if batch is None:
                 return
             self._under_way += 1
-            answer = self._answer_to(batch)
+            answer = self._answer_to(batch, self._clock.monotonic())
             try:
                 self._store.write(batch.partition, [row for row, _ in batch.items], answer)
             except Exception as error:  # noqa: BLE001 - a row that can't be bound: halving finds it
                 answer(StoreError(f"a row can't be written: {type(error).__name__}: {error}"))
 
-    def _answer_to(self, batch: "_Batch[T]") -> Callable[[StoreError | None], None]:
-        return lambda error: self._inbox.put(_Answer(batch, error))
+    def _answer_to(self, batch: "_Batch[T]", sent: float) -> Callable[[StoreError | None], None]:
+        clock = self._clock
+        return lambda error: self._inbox.put(_Answer(batch, error, clock.monotonic() - sent))
 
     @property
     def _room(self) -> int:
@@ -240,6 +250,18 @@ class Batcher(Generic[T]):
                 break
             items.append(group.popleft())
         return items
+
+    def _measure(self, answer: "_Answer[T]") -> None:
+        if self._metrics is None:
+            return
+        error, system = answer.error, self._system
+        kind = "" if error is None else type(error).__name__
+        labels = {table.STORE_SYSTEM.name: system, table.FAILURE.name: kind}
+        self._metrics.histogram(table.STORE_DURATION, **labels).observe(answer.seconds)
+        if error is None:
+            self._metrics.histogram(table.ROWS_PER_BATCH).observe(len(answer.batch.items))
+        else:
+            self._metrics.counter(table.STORE_FAILURES, system=system, reason=kind).inc()
 
     def _answered(self, batch: "_Batch[T]", error: StoreError | None) -> None:
         self._under_way -= 1
@@ -302,6 +324,7 @@ class _Added(Generic[T]):
 class _Answer(Generic[T]):
     batch: _Batch[T]
     error: StoreError | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

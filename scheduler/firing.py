@@ -50,7 +50,8 @@ from taskstream.core.schedule import (
 )
 from taskstream.core.settings import Settings
 from taskstream.core.tiers import TIERS
-from taskstream.observability import logs, tracing
+from taskstream.observability import logs, table, tracing
+from taskstream.observability.metrics import Metrics
 from taskstream.producer.delivery import Delivery
 from taskstream.producer.producer import Publisher
 from taskstream.producer.routing import PublishRequest, partition_for
@@ -150,6 +151,7 @@ class Firing:
         names: the app's.
         settings: where Kafka and the result store are.
         client_id: how the broker's logs call us.
+        metrics: where firings are counted; None for a place of its own.
         clock: the time.
         open_store: opens the result store, once it is needed.
     """
@@ -160,12 +162,15 @@ class Firing:
         settings: Settings,
         *,
         client_id: str,
+        metrics: Metrics | None = None,
         clock: Clock = SYSTEM_CLOCK,
         open_store: Callable[[Settings], ResultStore | None] = open_store,
     ) -> None:
         self._names = names
         self._settings = settings
         self._client_id = client_id
+        self._metrics = metrics or Metrics()
+        self._lateness = self._metrics.histogram(table.SCHEDULE_LATENESS)
         self._clock = clock
         self._open_store = open_store
         self._me = f"{socket.gethostname()}-{os.getpid()}"
@@ -389,6 +394,7 @@ class Firing:
 
     def _fail(self, work: _Work, error: TaskstreamError, now: float) -> None:
         self._tell(work.schedule.name, "a schedule could not fire; it is tried again", error)
+        self._metrics.counter(table.SCHEDULE_FAILURES, schedule=work.schedule.name).inc()
         work.give_up(now + AGAIN_AFTER)
 
     def _succeed(self, work: _Work, now: float) -> None:
@@ -397,6 +403,8 @@ class Firing:
         self._asking[name] = Asking(now, FIRST_ASK)
         for instant in work.instants:
             work.firings = fired(work.firings, self._names.app, instant, now)
+            self._metrics.counter(table.SCHEDULES_FIRED, schedule=name).inc()
+            self._lateness.observe(max(0.0, now - instant))
         late = [instant for instant in work.instants if now - instant > LATE]
         if late:
             _log.warning(
@@ -413,6 +421,11 @@ class Firing:
             )
             outcomes.append((work, self._write(work.firings)))
             if work.firings.skipped > work.known.skipped:
+                self._metrics.counter(
+                    table.SCHEDULES_SKIPPED,
+                    schedule=work.schedule.name,
+                    reason=work.firings.skipped_why,
+                ).inc(work.firings.skipped - work.known.skipped)
                 _log.info(
                     "firings were passed over", schedule=work.schedule.name,
                     count=work.firings.skipped - work.known.skipped, why=work.firings.skipped_why,
@@ -427,6 +440,7 @@ class Firing:
                     work.schedule.name, "what a schedule has fired could not be noted; it is tried again",
                     error,
                 )  # fmt: skip
+                self._metrics.counter(table.SCHEDULE_FAILURES, schedule=work.schedule.name).inc()
                 work.owed, work.look_at = True, now + AGAIN_AFTER
 
     def _write(self, firings: Firings) -> "Future[None]":
@@ -477,9 +491,20 @@ class Firing:
                 _log.info("traces are not sent", reason=str(error))
             self._opened = (
                 Publisher(
-                    self._settings, self._names, client_id=self._client_id, clock=self._clock
+                    self._settings,
+                    self._names,
+                    client_id=self._client_id,
+                    metrics=self._metrics,
+                    role="firings",
+                    clock=self._clock,
                 ),
-                Sender(self._settings, client_id=self._client_id, clock=self._clock),
+                Sender(
+                    self._settings,
+                    client_id=self._client_id,
+                    metrics=self._metrics,
+                    role="notes",
+                    clock=self._clock,
+                ),
             )
         return self._opened
 

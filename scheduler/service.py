@@ -14,10 +14,11 @@ import itertools
 import os
 import socket
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from taskstream._version import __version__
 from taskstream.broker.failures import RecordTooLarge, UnknownTopic
 from taskstream.broker.group import Assigned, GroupConsumer
 from taskstream.broker.offset_codec import decode, encode
@@ -37,7 +38,8 @@ from taskstream.core.faultpoints import (
 )
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
-from taskstream.observability import logs
+from taskstream.observability import logs, table
+from taskstream.observability.metrics import Metrics, Reading
 from taskstream.scheduler.due import (
     AHEAD,
     Heap,
@@ -86,6 +88,9 @@ FETCH_WAIT = 0.5
 HOMELESS_PATIENCE = 600.0
 """Seconds for which Kafka may not know where a task is to go, before it goes to the dead letters."""
 
+HOME, TIER, DEAD = "home", "tier", "dead"
+"""Where a record may be moved to, for the metrics."""
+
 SEND_AGAIN = 1.0
 """Seconds before a move that Kafka did not take is tried again."""
 
@@ -122,6 +127,7 @@ class _Partition:
 @dataclass(frozen=True, slots=True)
 class _Moved:
     waiting: Waiting
+    to: str
     error: BrokerError | None
 
 
@@ -131,13 +137,30 @@ class Scheduler:
     Args:
         app: the app's name.
         settings: where Kafka is.
+        metrics: where things are counted.
         clock: the time.
+
+    Attributes:
+        metrics: as given.
+        turns: how often its loop has come round.
 
     Raises:
         ConfigError: a setting is wrong.
     """
 
-    def __init__(self, app: str, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        app: str,
+        settings: Settings,
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.metrics = metrics = metrics or Metrics()
+        self.turns = 0
+        self._moves = {to: metrics.counter(table.MOVED, to=to) for to in (HOME, TIER, DEAD)}
+        metrics.gauge(table.DELAYED, self._delayed)
+        metrics.gauge(table.INFO, lambda: {(table.SCHEDULER_ROLE, app, __version__): 1})
         self._names = Names(app)
         self._spans = self._names.delays
         self._settings = settings
@@ -164,10 +187,18 @@ class Scheduler:
         self._orders = ControlTopic(
             settings, self._names, self._heard.append, client_id=name, records=Records()
         )
-        self._sender = Sender(settings, client_id=name, room_bytes=HEADER_ROOM_BYTES)
+        self._sender = Sender(
+            settings, client_id=name, room_bytes=HEADER_ROOM_BYTES, metrics=metrics, role="moves"
+        )
         patient = replace(settings, kafka={"linger.ms": HOP_LINGER_MS, **settings.kafka})
-        self._hopper = Sender(patient, client_id=f"{name}-hops", room_bytes=HEADER_ROOM_BYTES)
-        self._firing = Firing(self._names, settings, client_id=name, clock=clock)
+        self._hopper = Sender(
+            patient,
+            client_id=f"{name}-hops",
+            room_bytes=HEADER_ROOM_BYTES,
+            metrics=metrics,
+            role="hops",
+        )
+        self._firing = Firing(self._names, settings, client_id=name, metrics=metrics, clock=clock)
         self._consumer = GroupConsumer(
             settings,
             group=self._names.scheduler_group,
@@ -175,6 +206,8 @@ class Scheduler:
             client_id=name,
             listener=self,
             fetch_wait=FETCH_WAIT,
+            metrics=metrics,
+            role="delays",
             clock=clock,
         )
 
@@ -218,7 +251,23 @@ class Scheduler:
             loses = "loses tasks" if flaw.loses else "may lose tasks"
             say(f"a delay topic {loses}", topic=flaw.topic, what=flaw.what, advice=flaw.advice)
 
+    @property
+    def not_ready(self) -> list[str]:
+        """Why it moves nothing now; empty if it does. From any thread."""
+        problems = [] if self._partitions else ["no partition of the delay topics is ours"]
+        return problems + ([] if self._orders.caught_up else ["orders are not read to their end"])
+
+    def _delayed(self) -> Reading:
+        """What waits in our partitions of each delay topic, as far as the last fetch knows."""
+        ends = self._consumer.watermarks()
+        waiting: Counter[str] = Counter()
+        for place, partition in list(self._partitions.items()):
+            unread = ends.get(place, (0, 0))[1] - partition.tracker.position
+            waiting[place.topic] += partition.tracker.in_hand + max(0, unread)
+        return {(topic,): number for topic, number in waiting.items()}
+
     def _turn(self) -> None:
+        self.turns += 1
         records = self._consumer.take(self._limit, self._wait())
         now = self._clock.now()
         for record in records:
@@ -306,9 +355,10 @@ class Scheduler:
         else:
             move = next_move(waiting, self._names, now)
             headers = enter(record.headers, record.timestamp)
+        to = DEAD if move.topic == self._names.dead else HOME if move.home else TIER
 
         def done(_ack: Ack | None, error: BrokerError | None) -> None:
-            self._moved.append(_Moved(waiting, error))
+            self._moved.append(_Moved(waiting, to, error))
 
         fault_point(BEFORE_MOVE)
         try:
@@ -341,6 +391,7 @@ class Scheduler:
                 self._again.append((self._clock.monotonic() + SEND_AGAIN, again))
                 continue
             fault_point(AFTER_MOVE)
+            self._moves[moved.to].inc()
             place = Place(record.topic, record.partition)
             partition = self._partitions.get(place)
             if partition is not None and partition.epoch == waiting.epoch:

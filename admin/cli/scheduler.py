@@ -1,12 +1,23 @@
 """`taskstream scheduler`."""
 
 import signal
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taskstream.admin.cli.arguments import AppPath, LogLevel, open_app
 from taskstream.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from taskstream.scheduler.service import Scheduler
+
+PATIENCE = 300.0
+"""Seconds that its loop may stand still: with Kafka away, its client waits for minutes."""
+
+TELL_WITHIN = 2.0
+"""Seconds that the worker beside it has to take in what it has counted last."""
 
 
 def register(cli: typer.Typer) -> None:
@@ -17,9 +28,16 @@ def register(cli: typer.Typer) -> None:
 def scheduler(
     app: AppPath,
     *,
+    health_port: Annotated[
+        int | None, typer.Option(help="Serve /live, /ready and /metrics on this port.")
+    ] = None,
+    health_host: Annotated[str, typer.Option(help="Serve them on this address.")] = "127.0.0.1",
     log_level: LogLevel = "info",
     with_parent: Annotated[
         int | None, typer.Option(hidden=True, help="End when this pipe closes.")
+    ] = None,
+    tell_to: Annotated[
+        int | None, typer.Option("--tell", hidden=True, help="Tell this pipe what is counted.")
     ] = None,
 ) -> None:
     """Bring delayed tasks and retries home when they are due and fire schedules, until SIGTERM or Ctrl-C.
@@ -28,17 +46,19 @@ def scheduler(
     """
     import threading
 
-    from taskstream.admin.companion import when_parent_ends
+    from taskstream.admin.companion import tell, when_parent_ends
     from taskstream.admin.schedules import bring
     from taskstream.core.garbage import settle_in
-    from taskstream.observability import logs
+    from taskstream.observability import logs, meters
+    from taskstream.observability.metrics import Metrics
     from taskstream.scheduler.service import Scheduler
 
     logs.configure(log_level)
     try:
         loaded = open_app(app)
         loaded.configure(quiet=with_parent is not None)
-        service = Scheduler(loaded.name, loaded.settings)
+        metrics = Metrics()
+        service = Scheduler(loaded.name, loaded.settings, metrics=metrics)
     except ConfigError as error:
         if with_parent is None:
             raise
@@ -57,7 +77,49 @@ def scheduler(
     stopping = threading.Event()
     if loaded.include or loaded.schedules:
         threading.Thread(target=bring, args=(app, stopping), name="bring", daemon=True).start()
+    telling = None
+    if tell_to is not None:
+        telling = threading.Thread(target=tell, args=(metrics, tell_to, stopping), name="tell")
+        telling.start()
+        flush = None
+    else:  # else its worker sends what it tells
+        flush = meters.send(metrics, loaded.settings.otlp_endpoint, f"{loaded.name}-scheduler")
     try:
-        service.run()
+        with _watched(service, health_host, health_port):
+            service.run()
     finally:
         stopping.set()
+        if telling is not None:
+            telling.join(TELL_WITHIN)
+        if flush is not None:
+            flush()
+
+
+@contextmanager
+def _watched(service: "Scheduler", host: str, port: int | None) -> Iterator[None]:
+    """Serves the health pages while the block lasts, where there is a port."""
+    if port is None:
+        yield
+        return
+    from taskstream.consumer.watch import Pace, Watchdog, dump_stacks
+    from taskstream.observability.exposition import Exposition
+    from taskstream.observability.health import HealthServer
+
+    def paces() -> dict[str, Pace]:
+        return {"the scheduler's loop": Pace(service.turns, PATIENCE)}
+
+    watchdog = Watchdog(paces, dump=lambda _stuck: dump_stacks())
+    health = HealthServer(
+        live=lambda: watchdog.problems,
+        ready=lambda: service.not_ready,
+        metrics=Exposition(service.metrics),
+        host=host,
+        port=port,
+    )
+    health.start()
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.close()
+        health.close()

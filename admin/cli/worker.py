@@ -75,6 +75,7 @@ def worker(
     health_port: Annotated[
         int | None, typer.Option(help="Serve /live, /ready and /metrics on this port.")
     ] = None,
+    health_host: Annotated[str, typer.Option(help="Serve them on this address.")] = "127.0.0.1",
     shadow: ShadowOf = "",
     log_level: LogLevel = "info",
 ) -> None:
@@ -87,6 +88,7 @@ def worker(
     from taskstream.consumer.parent.staffing import Limits, size_bytes
     from taskstream.consumer.worker import DEFAULT_CHILDREN, WorkerOptions, run
     from taskstream.observability import logs
+    from taskstream.observability.metrics import Metrics, Told
 
     app = shadow_path(app, shadow)
     if children is not None and autoscale is not None:
@@ -111,13 +113,27 @@ def worker(
         drain=drain,
         exit_when_empty=exit_when_empty,
         health_port=health_port,
+        health_host=health_host,
         log_level=log_level,
     )
     logs.configure(log_level)
-    with Companion(("scheduler", app, "--log-level", log_level)) as scheduler:
+    metrics = Metrics()
+
+    def hear(told: Told | None) -> None:
+        if told is None:
+            metrics.forget("scheduler")
+        else:
+            metrics.hear("scheduler", told)
+
+    with Companion(("scheduler", app, "--log-level", log_level), hear) as scheduler:
         # After the first child, which it would slow down: a worker has nothing to delay before.
-        finished = run(options) if no_scheduler else run(options, on_ready=scheduler.start)
+        on_ready = _do_nothing if no_scheduler else scheduler.start
+        finished = run(options, on_ready=on_ready, metrics=metrics)
     logs.logger(__name__).info("worker ended", pid=os.getpid(), finished=finished)
+
+
+def _do_nothing() -> None:
+    """What there is to do when a worker is ready that has no scheduler beside it."""
 
 
 def _listed(text: str) -> tuple[str, ...]:

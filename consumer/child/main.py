@@ -41,6 +41,7 @@ from taskstream.core.clock import SYSTEM_CLOCK
 from taskstream.core.errors import ConfigError, TaskstreamError
 from taskstream.core.garbage import settle_in
 from taskstream.observability import logs
+from taskstream.observability.metrics import Metrics
 
 if TYPE_CHECKING:
     from taskstream.consumer.child.service import Service
@@ -78,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     service.main.work()
     service.drain()
     app.close(timeout=10.0)
+    with suppress(OSError):  # the parent has gone: nobody counts
+        vitals.tell()
     flush()
     os._exit(0)  # threads of tasks that never ended must not keep the process
 
@@ -101,6 +104,8 @@ def _open(
     app: App, options: argparse.Namespace, link: Link
 ) -> "tuple[Service, Vitals, Callable[[], None]]":
     """Opens what tasks need; the parent is under way to Kafka meanwhile."""
+    metrics = Metrics()
+    app.count_in(metrics)
     store = app.result_store()
     assert store is not None
     for name, connect in (("store", partial(_connect, store)), ("schemas", partial(_look_up, app))):
@@ -123,10 +128,11 @@ def _open(
         reserved=options.reserved,
         solo=options.solo,
         begun=begun,
+        metrics=metrics,
         clock=SYSTEM_CLOCK,
     )
     service.open()
-    return service, Vitals(link, service, SYSTEM_CLOCK), flush
+    return service, Vitals(link, service, metrics, SYSTEM_CLOCK), flush
 
 
 def _connect(store: "ResultStore") -> None:

@@ -19,6 +19,7 @@ from taskstream.consumer.child import attempt as steps
 from taskstream.consumer.child import obituaries
 from taskstream.consumer.child.answers import replies
 from taskstream.consumer.child.attempt import Attempt
+from taskstream.consumer.child.figures import Figures
 from taskstream.consumer.child.history import events
 from taskstream.consumer.child.line import Line
 from taskstream.consumer.child.link import Link
@@ -42,6 +43,7 @@ from taskstream.core.errors import BrokerError, SchemaConflict, SchemaError, Sto
 from taskstream.core.faultpoints import AFTER_RUN, AFTER_WRITE, fault_point
 from taskstream.core.states import State
 from taskstream.observability import logs, tracing
+from taskstream.observability.metrics import Metrics
 from taskstream.results.batching import Batcher
 from taskstream.results.row import Row
 from taskstream.results.store import ResultStore
@@ -68,6 +70,7 @@ class Service:
         reserved: how many of these only urgent ones may be.
         solo: whether tasks run in the main thread, one at a time.
         begun: where the parent sees which tasks have begun.
+        metrics: where attempts and batches of rows are counted.
         clock: the time.
     """
 
@@ -82,6 +85,7 @@ class Service:
         reserved: int,
         solo: bool,
         begun: Begun,
+        metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._app = app
@@ -94,6 +98,7 @@ class Service:
         self._grace = app.settings.unknown_grace
         self._tells = app.settings.events
         self._system = "cassandra" if app.settings.cassandra_hosts else "sqlite"
+        self._figures = Figures(metrics)
         self._writers = Writers(app.schema_store())
         self._records = Records()
         self._prefixes: dict[str, bytes] = {}
@@ -105,7 +110,12 @@ class Service:
         self._struck = threading.Semaphore(0)
         self._obituaries = Obituaries(self._report)
         self._batcher: Batcher[tuple[Attempt, Row]] = Batcher(
-            store, stored=self._stored, refused=self._refused, clock=clock
+            store,
+            stored=self._stored,
+            refused=self._refused,
+            metrics=metrics,
+            system=self._system,
+            clock=clock,
         )
         self._running = Running(self._ended, self._stuck, begun, clock)
         self._async = AsyncRunner(app, self._running, Line(concurrency, reserved))
@@ -432,6 +442,7 @@ class Service:
             # looked up by another one.
             _log.exception("a child can't report; it ends")
             os._exit(1)
+        self._figures.note(recorded)
         self._let_go([attempt for attempt, _ in recorded])
 
     def _drop(self, attempt: Attempt) -> None:

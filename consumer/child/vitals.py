@@ -16,7 +16,8 @@ from taskstream.consumer.child.service import Service
 from taskstream.consumer.pipe import BLAMELESS, Pulse, pack_pulse
 from taskstream.consumer.watch import Pace, Progress
 from taskstream.core.clock import Clock
-from taskstream.observability import logs
+from taskstream.observability import logs, table
+from taskstream.observability.metrics import Metrics
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the beats."""
@@ -38,11 +39,15 @@ class Vitals:
     Args:
         link: the parent.
         service: what is asked how it is, and ended.
+        metrics: what the process has counted, which its pulse tells.
         clock: the time.
     """
 
-    def __init__(self, link: Link, service: Service, clock: Clock) -> None:
+    def __init__(self, link: Link, service: Service, metrics: Metrics, clock: Clock) -> None:
         self._link = link
+        self._metrics = metrics
+        self._cpu = metrics.counter(table.CHILD_CPU)
+        self._cpu_told = 0.0
         self._service = service
         self._clock = clock
         self._process = psutil.Process()
@@ -51,6 +56,7 @@ class Vitals:
         self._progress = Progress()
         self._loop_turns = 0
         self._blocked = False
+        self._telling = threading.Lock()
 
     def start(self) -> None:
         """Begins to answer and to look."""
@@ -96,13 +102,26 @@ class Vitals:
         while True:
             self._asked.wait()
             self._asked.clear()
+            try:
+                self.tell()
+            except OSError:
+                os._exit(1)  # the parent has gone
+
+    def tell(self) -> None:
+        """Says how the process is, and what it has counted since the last time; at its end, too.
+
+        Raises:
+            OSError: the parent has gone.
+        """
+        with self._telling:
+            used = time.process_time()
+            self._cpu.inc(used - self._cpu_told)
+            self._cpu_told = used
             pulse = Pulse(
                 self._process.memory_info().rss,
                 self._service.rows_pending,
                 self._service.store_healthy,
                 self._loop_turns,
+                self._metrics.take(),
             )
-            try:
-                self._link.send(pack_pulse(pulse))
-            except OSError:
-                os._exit(1)  # the parent has gone
+            self._link.send(pack_pulse(pulse))

@@ -96,6 +96,11 @@ class Breaker:
         """Whether it halts all tasks but those that are tried."""
         return self.is_open and self._budget <= 0
 
+    @property
+    def left(self) -> float:
+        """Which part of the budget is left, as of the last verdict: 1 is all of it."""
+        return max(0.0, self._budget / self.limit) if self.limit else 1.0
+
     def room(self, now: float) -> float:
         """How many more tasks may be given out now; infinite while nothing is halted."""
         if not self.is_open:
@@ -202,6 +207,13 @@ class Breakers:
     def halted(self) -> list[str]:
         """The lanes that are halted."""
         return [lane for lane, breaker in self._breakers.items() if breaker.halts]
+
+    @property
+    def budgets(self) -> list[tuple[str, float]]:
+        """Each lane, and which part of its budget is left, by its last verdict; none where there is no limit."""
+        return [
+            (lane, breaker.left) for lane, breaker in self._breakers.items() if breaker.limit > 0
+        ]
 
     def room(self, lane: str) -> float:
         """How many more tasks of a lane may be given out now."""

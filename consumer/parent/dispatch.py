@@ -9,6 +9,7 @@ waits for something else must not keep others from being taken in.
 
 import heapq
 from bisect import insort
+from collections import Counter as Tally
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from taskstream.broker.records import Record
@@ -25,7 +26,8 @@ from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import Place, standing
 from taskstream.core.queue_orders import QueueOrders
-from taskstream.observability import logs
+from taskstream.observability import logs, table
+from taskstream.observability.metrics import Metrics
 
 _log = logs.logger(__name__)
 
@@ -41,6 +43,7 @@ class Dispatch:
         tasks: by name and alias, what is known of each task.
         breakers: which lanes are halted, because their tasks only die.
         is_cancelled: whether a record's task must not run any more.
+        metrics: where it is counted what each lane gives.
         clock: the time.
     """
 
@@ -54,6 +57,7 @@ class Dispatch:
         tasks: Mapping[str, TaskFacts],
         breakers: Breakers,
         is_cancelled: Callable[[Record], bool],
+        metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._lanes = Lanes(weights)
@@ -64,6 +68,9 @@ class Dispatch:
         self._runs_alone = {name for name, facts in tasks.items() if facts.runs == "process"}
         self._breakers = breakers
         self._is_cancelled = is_cancelled
+        self._given = {
+            lane: metrics.counter(table.GIVEN, **table.lane_labels(lane)) for lane in weights
+        }
         self._clock = clock
         self._aside = Aside({name for name, facts in tasks.items() if facts.strict_order})
         self._deferred: list[tuple[Entry, bool]] = []
@@ -275,6 +282,11 @@ class Dispatch:
             self._lanes.push_again(entry)
 
     @property
+    def shut_lanes(self) -> frozenset[str]:
+        """The lanes of which nothing is given out, because Kafka does not answer for them."""
+        return self._shut
+
+    @property
     def ready(self) -> int:
         """How many tasks could be given out to a shared child now."""
         return self._lanes.ready
@@ -449,6 +461,8 @@ class Dispatch:
                 )
             )
         self._free_room(entries)
+        for lane, count in Tally(child.held[one.number].lane for one in given).items():
+            self._given[lane].inc(count)
         # In frames of their own, for a child comes to urgent ones first, and prepares a frame as a whole.
         for urgent in (True, False):
             part = [one for one in given if (one.turn is Turn.URGENT) is urgent]

@@ -21,6 +21,7 @@ from taskstream.core.clock import Clock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
+from taskstream.observability.metrics import Metrics
 
 ROOM_RECORDS = 500
 """How many records of one priority may wait to be given out."""
@@ -125,6 +126,7 @@ class Intake:
         cluster: what the brokers have said of themselves; None where they are still to be asked.
         tell: takes an event, from any thread, without blocking.
         revoke_wait: seconds that a revocation waits for the loop at most.
+        metrics: where the consumer counts.
         clock: for the consumer.
 
     Attributes:
@@ -143,6 +145,7 @@ class Intake:
         cluster: Cluster | None,
         tell: Callable[[Event], None],
         revoke_wait: float,
+        metrics: Metrics,
         clock: Clock,
     ) -> None:
         self.lane = lane
@@ -167,6 +170,8 @@ class Intake:
             listener=self,
             instance_id=instance,
             cluster=cluster,
+            metrics=metrics,
+            role=lane,
             clock=clock,
         )
         self._thread = threading.Thread(

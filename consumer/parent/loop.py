@@ -101,6 +101,10 @@ class Parent:
         clock: the time.
         children: those that were started already, with the same options.
         on_ready: called once, when the first child takes tasks; must not block.
+        metrics: where things are counted; None for a place of its own.
+
+    Attributes:
+        metrics: as given.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class Parent:
         *,
         children: Children | None = None,
         on_ready: Callable[[], None] = lambda: None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._options = options
         self._clock = clock
@@ -131,7 +136,7 @@ class Parent:
             slots=options.concurrency - options.reserved,
             clock=clock,
         )
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self._ownership = Ownership(self.metrics, clock)
         self._lateness = self.metrics.histogram(table.DELAY_LATENESS)
         self._work: Work | None = None
@@ -388,6 +393,7 @@ class Parent:
             case Pulse():
                 child.pulse = frame
                 child.pulses += 1
+                self.metrics.hear(_name_of(child), frame.told)
             case Dropped(numbers):
                 # Each goes to the head of its lane, so the last one first.
                 for entry in reversed(child.let_go(numbers)):
@@ -436,6 +442,7 @@ class Parent:
 
     def _bury(self, child: Child) -> None:
         death = self._children.bury(child)
+        self.metrics.forget(_name_of(child))
         reason = f"signal {-death.status}" if death.status < 0 else f"exit {death.status}"
         if child.retiring and not child.held:
             return
@@ -467,6 +474,8 @@ class Parent:
             ours = sorted(numbers & child.held.keys())
             for number in ours:
                 child.held[number].abandoned = True
+                labels = table.lane_labels(child.held[number].lane)
+                self.metrics.counter(table.ABANDONED, **labels).inc()
             if ours:
                 self._children.send(child, pack_cancel(ours, record=False))
 
@@ -533,14 +542,17 @@ class Parent:
                 if self._ends is not None:
                     self._ends[intake.lane] = ends
             case PartitionsAssigned(intake, partitions):
+                self._note_rebalance(intake, "assigned")
                 self._ownership.assign(intake, partitions)
                 self._own(work, intake, partitions)
-            case PartitionsRevoked(_, places):
+            case PartitionsRevoked(intake, places):
+                self._note_rebalance(intake, "revoked")
                 work.dispatch.drop(set(places))
                 work.handover.revoke(event)
             case HoldersHeard():
                 work.holders.hear(event)
-            case PartitionsLost(_, places):
+            case PartitionsLost(intake, places):
+                self._note_rebalance(intake, "lost")
                 self._lose(work, places)
             case IntakeFailed(intake, error, fatal):
                 _log.error(
@@ -597,6 +609,10 @@ class Parent:
                 work.dispatch.own(intake.lane, assigned.place, assigned.count)
         except ConfigError as error:
             self._fatal = error
+
+    def _note_rebalance(self, intake: Intake, change: str) -> None:
+        labels = table.lane_labels(intake.lane)
+        self.metrics.counter(table.REBALANCES, **labels, change=change).inc()
 
     def _lose(self, work: Work, places: Sequence[Place]) -> None:
         """Partitions have another owner already: what runs of them here must end, unrecorded."""
@@ -681,6 +697,8 @@ class Parent:
         if self._work is not None:
             self._work.close(CLOSE_WITHIN)
         self._end_children()
+        if self._work is not None:
+            self._work.flush_metrics()
         self._selector.close()
         self._wake_in.close()
         self._wake_out.close()
@@ -693,9 +711,17 @@ class Parent:
                     _drain(self._wake_in)
                 elif events & selectors.EVENT_WRITE:
                     self._children.flush(key.data)
-                elif self._children.receive(key.data) is None:
+                elif (frames := self._children.receive(key.data)) is None:
                     self._children.bury(key.data)
+                else:
+                    self._hear_last_words(key.data, frames)
         self._children.kill()
+
+    def _hear_last_words(self, child: Child, frames: Sequence[Frame]) -> None:
+        """A child that ends tells what it has counted; nothing else counts any more."""
+        for frame in frames:
+            if isinstance(frame, Pulse):
+                self.metrics.hear(_name_of(child), frame.told)
 
     # Events from other threads
 

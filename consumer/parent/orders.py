@@ -84,6 +84,11 @@ class Orders:
         """What holds about queues and tasks; another value after each change."""
         return self._control.queues
 
+    @property
+    def in_force(self) -> dict[str, int]:
+        """How many orders hold, by verb; from any thread."""
+        return self._control.in_force
+
     def take(self, heard: Heard) -> frozenset[str]:
         """Takes in what was read; returns the targets of new cancels (see `core.control.run_of`)."""
         return self._topic.take(heard)

@@ -33,7 +33,7 @@ from taskstream.core.garbage import settle_in
 from taskstream.core.names import Names
 from taskstream.core.queue_orders import HOLDING
 from taskstream.core.settings import Settings
-from taskstream.observability import logs, tracing
+from taskstream.observability import logs, meters, table, tracing
 from taskstream.observability.metrics import Metrics
 from taskstream.schemas.control import Heard
 from taskstream.schemas.records import Records
@@ -71,6 +71,7 @@ class Work:
         tell_workers: sends a heartbeat now; returns when it was written, microseconds since 1970.
         patience: for how many seconds a part of the worker may stand still.
         flush_traces: sends the spans that are left.
+        flush_metrics: sends the last numbers; for when nothing counts any more.
     """
 
     intakes: Sequence[Intake]
@@ -89,6 +90,7 @@ class Work:
     tell_workers: Callable[[], int]
     patience: float
     flush_traces: Callable[[], None]
+    flush_metrics: Callable[[], None]
 
     def join(self) -> None:
         """Joins the groups: partitions are given us, and tasks come."""
@@ -168,7 +170,13 @@ def open_work(
     fence = Fence(session_timeout(settings, cluster), heartbeat.EVERY)
     ownership.commit_again, ownership.sure_for = fence.commit_again, fence.stop_after
     flush_traces = tracing.setup(settings.otlp_endpoint, f"{hello.app}-worker")
-    sender = Sender(settings, client_id=f"{options.name}-handoff", room_bytes=HEADER_ROOM_BYTES)
+    sender = Sender(
+        settings,
+        client_id=f"{options.name}-handoff",
+        room_bytes=HEADER_ROOM_BYTES,
+        metrics=metrics,
+        role="handoff",
+    )
     intakes = [
         Intake(
             settings,
@@ -180,6 +188,7 @@ def open_work(
             cluster=cluster,
             tell=tell,
             revoke_wait=fence.grace + fence.tell_within + 5.0,
+            metrics=metrics,
             clock=clock,
         )
         for queue, priority, _ in lanes
@@ -202,6 +211,7 @@ def open_work(
         tasks=without_shares(hello.tasks) if settings.embedded else hello.tasks,
         breakers=breakers,
         is_cancelled=orders.is_cancelled,
+        metrics=metrics,
         clock=clock,
     )
     settling = Settling(
@@ -238,12 +248,22 @@ def open_work(
 
     handover = Handover(ownership, beats, tell_workers, fence, metrics=metrics, clock=clock)
     holders = Holders(settings, names, records, silence=fence.silence, tell=tell)
-    gauges.of_lanes(metrics, ownership, intakes, dispatch, breakers)
+    gauges.of_lanes(
+        metrics,
+        ownership,
+        intakes=intakes,
+        children=children,
+        dispatch=dispatch,
+        breakers=breakers,
+    )
+    gauges.of_weights(metrics, {f"{queue}.{priority}": weight for queue, priority, weight in lanes})
+    gauges.of_orders(metrics, orders)
+    gauges.of_process(metrics, table.WORKER_ROLE, hello.app)
     orders.start()
     return Work(
         intakes, ownership, children, dispatch, settling, handover, holders, fence, breakers,
         Alarms(settings.alarming_age), orders, sender, beats, tell_workers, settings.stuck_after,
-        flush_traces,
+        flush_traces, meters.send(metrics, settings.otlp_endpoint, f"{hello.app}-worker"),
     )  # fmt: skip
 
 

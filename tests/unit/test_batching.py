@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from taskstream.core.errors import StoreError, StoreUnavailable
 from taskstream.core.ids import derived_id
 from taskstream.core.states import State
+from taskstream.observability import table
+from taskstream.observability.metrics import Metrics, Spread
 from taskstream.results.batching import Batcher
 from taskstream.results.row import Partition, Row, partition_of
 from taskstream.results.search import Found, Mark, Search
@@ -112,13 +114,20 @@ class Outcomes:
 
 @contextmanager
 def batching(
-    store: StubStore, *, in_flight: int = 8, max_rows: int = 100, max_bytes: int = 1 << 20
+    store: StubStore,
+    *,
+    in_flight: int = 8,
+    max_rows: int = 100,
+    max_bytes: int = 1 << 20,
+    metrics: Metrics | None = None,
 ) -> Iterator[tuple[Batcher[int], Outcomes]]:
     outcomes = Outcomes()
     batcher: Batcher[int] = Batcher(
         store,
         stored=outcomes.stored.extend,
         refused=outcomes.refuse,
+        metrics=metrics,
+        system="sqlite",
         in_flight=in_flight,
         max_rows=max_rows,
         max_bytes=max_bytes,
@@ -298,6 +307,26 @@ def test_rows_from_many_threads_all_come_back() -> None:
             thread.join()
         assert batcher.close(PATIENCE) == 0
         assert sorted(outcomes.stored) == list(range(400))
+
+
+def test_batches_are_measured_and_failures_counted() -> None:
+    """Each answer by what it says; of those that the store took, how many rows there were."""
+    metrics = Metrics()
+    store = StubStore(unavailable=2, refuses=lambda found: found.task_id == row(1).task_id)
+    with batching(store, metrics=metrics) as (batcher, outcomes):
+        batcher.add([(row(0), 0), (row(1), 1)])
+        batcher.await_pending(0)
+        assert outcomes.stored == [0]
+    durations = metrics.series(table.STORE_DURATION)
+    counts = {
+        labels: sum(one.counts) for labels, one in durations.items() if isinstance(one, Spread)
+    }
+    failed = {("sqlite", "StoreUnavailable"): 2, ("sqlite", "StoreError"): 2}
+    assert counts == {("sqlite", ""): 1, **failed}
+    assert metrics.series(table.STORE_FAILURES) == failed
+    rows = metrics.series(table.ROWS_PER_BATCH)[()]
+    assert isinstance(rows, Spread)
+    assert rows.total == 1
 
 
 def test_close_tells_what_is_left() -> None:

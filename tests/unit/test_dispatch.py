@@ -76,6 +76,7 @@ class World:
             tasks={"charge": task},
             breakers=Breakers([LANE], limit=100, share=0.5, clock=self.clock),
             is_cancelled=lambda _record: self.cancelled,
+            metrics=Metrics(),
             clock=self.clock,
         )
         self.ownership.assign(intake, [Assigned(PLACE, 0, encode(Progress.at(0)), 0, 100)])

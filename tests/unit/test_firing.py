@@ -21,6 +21,8 @@ from taskstream.core.names import Names
 from taskstream.core.schedule import Firings, Rules, Schedule, task_id
 from taskstream.core.settings import Settings
 from taskstream.core.states import State
+from taskstream.observability import table
+from taskstream.observability.metrics import Spread
 from taskstream.producer.routing import PublishRequest, partition_for
 from taskstream.results.row import Row
 from taskstream.scheduler.firing import Asking, Firing
@@ -113,6 +115,9 @@ class Scene:
         self.clock.advance(seconds)
         return self.firing._turn()
 
+    def counted(self, metric: table.Metric, *labels: str) -> float | Spread:
+        return self.firing._metrics.series(metric)[labels]
+
     def id(self, after: float, name: str = "clean") -> str:
         return task_id("shop", name, NOON + after)
 
@@ -193,10 +198,15 @@ def test_what_kafka_did_not_take_is_published_again(scene: Scene) -> None:
     scene.kafka.takes_tasks = False
     assert scene.turn(60) == 1.0
     assert not scene.kafka.noted
+    assert scene.counted(table.SCHEDULE_FAILURES, "clean") == 1
     scene.kafka.takes_tasks = True
     scene.turn(1)
     assert scene.kafka.ids == [scene.id(60)]
     assert [one.seen for one in scene.kafka.noted] == [NOON + 60]
+    assert scene.counted(table.SCHEDULES_FIRED, "clean") == 1
+    late = scene.counted(table.SCHEDULE_LATENESS)
+    assert isinstance(late, Spread)
+    assert late.total == 1.0
 
 
 def test_what_could_not_be_noted_is_noted_later(scene: Scene) -> None:

@@ -16,7 +16,8 @@ from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.core.clock import ManualClock
 from taskstream.core.envelope import Place
-from taskstream.observability.metrics import Metrics
+from taskstream.observability import table
+from taskstream.observability.metrics import Metrics, Spread
 
 PLACE = Place("shop.tasks.high", 0)
 FENCE = Fence(session=12.0, heartbeat=2.0)
@@ -44,7 +45,7 @@ class World:
         self.clock = ManualClock()
         self.heartbeat = Heartbeat()
         self.beats: list[int] = []
-        metrics = Metrics()
+        self.metrics = metrics = Metrics()
         self.ownership = Ownership(metrics, self.clock)
         self.handover = Handover(
             self.ownership,
@@ -87,7 +88,7 @@ def world() -> World:
 
 
 def test_what_ends_within_its_grace_is_waited_for(world: World) -> None:
-    """The answer comes once nothing runs any more, and holds nothing."""
+    """The answer comes once nothing runs any more, and holds nothing; it is measured how long it took."""
     assert world.turn(world.entry) == []
     assert not world.event.answered.is_set()
     assert world.ownership.startable(world.entry) is None
@@ -95,6 +96,9 @@ def test_what_ends_within_its_grace_is_waited_for(world: World) -> None:
     assert world.event.answered.is_set()
     assert world.held() == ()
     assert not world.beats
+    took = world.metrics.series(table.REBALANCE_DURATION)["tasks", "high"]
+    assert isinstance(took, Spread)
+    assert sum(took.counts) == 1
 
 
 def test_a_hand_off_is_waited_for(world: World) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from taskstream.core.errors import ConfigError
+from taskstream.observability.exposition import Page
 from taskstream.observability.health import HealthServer
 
 
@@ -22,7 +23,11 @@ def serving(
     host: str = "127.0.0.1",
 ) -> Iterator[HealthServer]:
     server = HealthServer(
-        live=live, ready=ready, notes=notes, metrics=lambda: b"slots 7\n", host=host
+        live=live,
+        ready=ready,
+        notes=notes,
+        metrics=lambda accept: Page(f"text/plain; for={accept}", b"slots 7\n"),
+        host=host,
     )
     server.start()
     try:
@@ -31,10 +36,12 @@ def serving(
         server.close()
 
 
-def get(server: HealthServer, path: str, host: str = "127.0.0.1") -> tuple[int, str, bytes]:
+def get(
+    server: HealthServer, path: str, host: str = "127.0.0.1", accept: str = "*/*"
+) -> tuple[int, str, bytes]:
     connection = http.client.HTTPConnection(host, server.port, timeout=5)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Accept": accept})
         answer = connection.getresponse()
         return answer.status, answer.getheader("Content-Type", ""), answer.read()
     finally:
@@ -77,11 +84,11 @@ def test_a_check_that_fails_is_a_problem(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_metrics_are_served_as_prometheus_expects_them() -> None:
-    """The text passes untouched, under Prometheus' content type; a query is ignored."""
+    """The page passes untouched, made for what the scraper accepts; a query is ignored."""
     with serving() as server:
-        status, content_type, body = get(server, "/metrics?name=x")
+        status, content_type, body = get(server, "/metrics?name=x", accept="text/*")
         assert (status, body) == (200, b"slots 7\n")
-        assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+        assert content_type == "text/plain; for=text/*"
 
 
 def test_other_pages_are_not_there() -> None:
@@ -103,7 +110,9 @@ def test_a_silent_connection_holds_up_nobody() -> None:
 def test_a_taken_port_is_one_clear_error() -> None:
     """It names the address and the option to change."""
     with serving() as server:
-        second = HealthServer(live=tuple, ready=tuple, metrics=bytes, port=server.port)
+        second = HealthServer(
+            live=tuple, ready=tuple, metrics=lambda _: Page("", b""), port=server.port
+        )
         with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{server.port}.*--health-port"):
             second.start()
         second.close()

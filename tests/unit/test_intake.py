@@ -17,6 +17,7 @@ from taskstream.core.clock import ManualClock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
+from taskstream.observability.metrics import Metrics
 
 PLACE = Place("shop.tasks.high", 0)
 
@@ -50,7 +51,8 @@ def told(
     make: Callable[..., Intake] = Intake
     one = make(
         Settings(), lane="tasks.high", topic=PLACE.topic, group="shop", client_id="w1",
-        instance=None, cluster=None, tell=tell, revoke_wait=0.01, clock=ManualClock(),
+        instance=None, cluster=None, tell=tell, revoke_wait=0.01, metrics=Metrics(),
+        clock=ManualClock(),
     )  # fmt: skip
     one.revoked([PLACE])
     return [type(event) for event in heard]

@@ -49,6 +49,7 @@ from taskstream.core.names import Names
 from taskstream.core.queue_orders import DRAIN, HOLDING, PAUSE, PURGE, of_queue, of_task
 from taskstream.core.states import State
 from taskstream.core.tiers import DAY
+from taskstream.observability import table
 from taskstream.observability.metrics import Metrics
 from taskstream.scheduler.due import is_free
 
@@ -146,6 +147,7 @@ class Worker:
             tasks=TASKS,
             breakers=breakers,
             is_cancelled=lambda _record: False,
+            metrics=self.metrics,
             clock=story.clock,
         )
         self.settling = Settling(
@@ -500,7 +502,8 @@ def test_a_paused_kind_of_task_lets_the_others_of_its_partition_pass(key: str | 
     assert story.worker.partition.tracker.in_hand == STAY
     assert len(story.tier) == 5 * WINDOW - STAY
     assert list(story.worker.dispatch.held_back()) == [LANE] * (STAY if key is None else 1)
-    assert "taskstream_deferred_total{" in story.worker.metrics.exposition().decode()
+    deferred = story.worker.metrics.series(table.DEFERRED)
+    assert deferred == {tuple(LANE.split(".")): 5 * WINDOW - STAY}
     story.recover()
     assert story.is_over()
     assert max(story.runs.values()) == 1

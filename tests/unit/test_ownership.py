@@ -10,6 +10,8 @@ from taskstream.broker.offsets import Progress
 from taskstream.consumer.parent.ownership import COMMIT_EVERY, Ownership
 from taskstream.core.clock import ManualClock
 from taskstream.core.envelope import Place
+from taskstream.observability import table
+from taskstream.observability.metrics import Metrics
 
 PLACE = Place("shop.tasks.high", 0)
 
@@ -21,9 +23,15 @@ def intake() -> MagicMock:
 
 
 @pytest.fixture
-def ownership(intake: MagicMock) -> Ownership:
+def metrics() -> Metrics:
+    """Where failures are counted."""
+    return Metrics()
+
+
+@pytest.fixture
+def ownership(intake: MagicMock, metrics: Metrics) -> Ownership:
     """One partition, its horizon reserved by an acknowledged commit."""
-    ownership = Ownership(MagicMock(), ManualClock())
+    ownership = Ownership(metrics, ManualClock())
     start = Assigned(PLACE, 0, encode(Progress.at(0)), 0, 0)
     ownership.assign(intake, [start])
     ownership.commit(0.0)
@@ -53,8 +61,9 @@ def test_after_a_turn_in_between_it_looks_again(ownership: Ownership, intake: Ma
     assert intake.commit.call_args.args[0][PLACE][0] == 1
 
 
-def test_a_commit_without_an_answer_is_looked_after(ownership: Ownership) -> None:
-    """A refused one is repeated a moment later."""
+def test_a_commit_without_an_answer_is_looked_after(ownership: Ownership, metrics: Metrics) -> None:
+    """A refused one is repeated a moment later, and counted."""
     ownership.commit(ownership.commit_again)
     ownership.committed(MagicMock(), {PLACE: 0})
     assert ownership.next_at(ownership.commit_again) == ownership.commit_again + COMMIT_EVERY
+    assert metrics.series(table.COMMIT_FAILURES) == {("tasks", "high"): 1}

@@ -11,15 +11,18 @@ from taskstream.broker.group import Assigned
 from taskstream.broker.offset_codec import encode
 from taskstream.broker.offsets import Progress
 from taskstream.broker.records import Record
+from taskstream.consumer.parent.children import Death
 from taskstream.consumer.parent.intake import EndsTold
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.loop import UNASSIGNED_AFTER, Parent
 from taskstream.consumer.parent.options import ParentOptions
-from taskstream.consumer.pipe import Failure, Hello, Ready, pack_beat, pack_recall
+from taskstream.consumer.pipe import Failure, Hello, Pulse, Ready, pack_beat, pack_recall
 from taskstream.core.clock import ManualClock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import ConfigError
 from taskstream.core.queue_orders import NO_ORDERS, PAUSE, PURGE, QueueOrder, QueueOrders
+from taskstream.observability import table
+from taskstream.observability.metrics import Metrics
 
 PLACE = Place("shop.tasks.high", 0)
 
@@ -179,3 +182,31 @@ def test_an_order_takes_back_what_a_child_holds_and_is_heeded_once(parent: Paren
     work.dispatch.queue_orders = work.orders.queues
     parent._heed_queue_orders(work)
     assert work.dispatch.obey.call_count == 1
+
+
+def test_what_is_ended_unrecorded_is_counted_once(parent: Parent, owed: list[Entry]) -> None:
+    """A second word to the same task, which is told on the way, counts no more."""
+    child = MagicMock(held={1: owed[0]})
+    children = MagicMock()
+    children.__iter__.side_effect = lambda: iter([child])
+    parent._children = children
+    for _ in range(2):
+        parent._cancel(owed)
+    assert parent.metrics.series(table.ABANDONED) == {("tasks", "high"): 1}
+
+
+def test_a_child_s_numbers_are_added_and_its_death_counted(parent: Parent) -> None:
+    """What it said with its pulse stays; what its gauges said goes with it."""
+    labels = {"task": "charge", "reason": "OSError"}
+    counting = Metrics()
+    counting.counter(table.RETRIES, **labels).inc(3)
+    counting.gauge(table.KAFKA_QUEUED, lambda: {("publish",): 7.0})
+    child = MagicMock(pid=42, killed=False, retiring=False, ready=True, held={})
+    parent._react_to_child(child, Pulse(1, 0, True, 0, counting.take()))
+    assert parent.metrics.series(table.KAFKA_QUEUED) == {("publish",): 7.0}
+    parent._children = MagicMock()
+    parent._children.bury.return_value = Death(-9, [])
+    parent._bury(child)
+    assert parent.metrics.series(table.RETRIES) == {("charge", "OSError"): 3}
+    assert parent.metrics.series(table.KAFKA_QUEUED) == {}
+    assert parent.metrics.series(table.CHILD_DEATHS) == {("signal 9",): 1}

@@ -10,6 +10,7 @@ from taskstream.consumer.pipe import (
     Given,
     Hello,
     Judged,
+    Pulse,
     Quarantined,
     Ready,
     Recall,
@@ -22,6 +23,7 @@ from taskstream.consumer.pipe import (
     pack_failure,
     pack_given,
     pack_hello,
+    pack_pulse,
     pack_quarantined,
     pack_ready,
     pack_recall,
@@ -34,6 +36,7 @@ from taskstream.consumer.verdict import Again, Dead, Done
 from taskstream.core.envelope import Place
 from taskstream.core.limits import Concurrency, Rate
 from taskstream.core.states import State
+from taskstream.observability.metrics import Told
 
 headers = st.lists(st.tuples(st.text(), st.binary() | st.none()), max_size=3).map(tuple)
 records = st.builds(
@@ -138,3 +141,13 @@ def test_hello_ready_and_failure_pass_whole() -> None:
     failure = Failure("no such module", "Traceback ...")
     said = pack_hello(hello) + pack_ready() + pack_failure(failure)
     assert list(Frames().feed(said)) == [hello, Ready(), failure]
+
+
+def test_a_pulse_brings_what_was_counted() -> None:
+    """Numbers, buckets and exemplars arrive as they were taken; a child that counted nothing says so."""
+    counted = (("taskstream.retries", ("charge", "OSError"), 2.0),)
+    exemplar = (1, 0.2, "ab" * 16, "cd" * 8, 1_800_000_000.0)
+    seen = (("taskstream.rows.batch", (), (0, 1), 0.2, (exemplar,)),)
+    full = Pulse(1, 2, True, 3, Told(counted, seen, (("librdkafka.msg_cnt", ("publish",), 7.0),)))
+    empty = Pulse(1, 0, False, 0, Told((), (), ()))
+    assert list(Frames().feed(pack_pulse(full) + pack_pulse(empty))) == [full, empty]

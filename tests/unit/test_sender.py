@@ -3,14 +3,18 @@
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from taskstream.broker import sender as module
-from taskstream.broker.sender import Ack, Sender
+from taskstream.broker.failures import TimedOut
+from taskstream.broker.sender import Ack, Sender, unheard
 from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
+from taskstream.observability import table
+from taskstream.observability.metrics import Metrics
 
 PATIENCE = 10.0
 
@@ -63,3 +67,22 @@ def test_a_record_ends_its_rest(monkeypatch: pytest.MonkeyPatch) -> None:
         assert done.wait(PATIENCE)
         assert acks == [Ack(0, 7)]
     assert sender.close(PATIENCE) == 0
+
+
+def test_a_client_that_is_replaced_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so is each record, whatever becomes of it."""
+
+    class Refusing(Client):
+        def produce(self, *_arguments: Any, headers: object) -> None:
+            raise KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT))
+
+    monkeypatch.setattr(module, "Producer", Refusing)
+    metrics = Metrics()
+    settings = Settings(bootstrap_servers="k:9092", publish_timeout=0.0)
+    sender = Sender(settings, client_id="c", metrics=metrics, role="handoff")
+    with pytest.raises(TimedOut):
+        sender.send("t", b"", key=None, headers=[], on_done=unheard)
+    assert metrics.series(table.SENT) == {("t", "TimedOut"): 1}
+    sender._give_up(cast("Any", Client({})))
+    assert metrics.series(table.CLIENTS_REPLACED) == {("handoff",): 1}
+    sender.close(PATIENCE)

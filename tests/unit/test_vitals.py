@@ -11,6 +11,7 @@ from taskstream.consumer.child import vitals
 from taskstream.consumer.child.vitals import Vitals
 from taskstream.consumer.pipe import BLAMELESS
 from taskstream.core.clock import ManualClock
+from taskstream.observability.metrics import Metrics
 
 
 def test_a_parent_that_does_not_read_is_missed_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +35,7 @@ def test_a_parent_that_does_not_read_is_missed_as_well(monkeypatch: pytest.Monke
     )
     clock = ManualClock()
     link = SimpleNamespace(send=send)
-    pulse = Vitals(cast("Any", link), cast("Any", service), clock)
+    pulse = Vitals(cast("Any", link), cast("Any", service), Metrics(), clock)
     pulse.start()
     pulse.hear(1.0)
     assert answering.wait(10.0)
