@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from taskstream.admin.dashboard.live import Look, TaskCounts
-from taskstream.admin.dashboard.rings import percentile
+from taskstream.admin.overview.live import Look, TaskCounts
+from taskstream.admin.overview.rings import percentile
 from taskstream.admin.queues import Lane
 from taskstream.admin.workers import RunningTask, Worker
 from taskstream.core.audit import Action

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from taskstream.admin import audit, queues, workers
-from taskstream.admin.dashboard.morgue import Morgue
-from taskstream.admin.dashboard.rings import Ring, bucket_of
 from taskstream.admin.events import events
+from taskstream.admin.overview.morgue import Morgue
+from taskstream.admin.overview.rings import Ring, bucket_of
 from taskstream.admin.queues import Lane
 from taskstream.admin.workers import Worker
 from taskstream.broker.follow import Follower
