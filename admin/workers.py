@@ -57,6 +57,7 @@ class Worker:
         children: how many child processes it has.
         running: the tasks that have run for a second or longer, the longest-running first.
         paused: what it holds back on somebody's order: queue:NAME, queue:NAME.PRIORITY, task:NAME.
+        halted: the priorities, queue.priority, that it halts because too many of their tasks died.
     """
 
     worker: str
@@ -69,6 +70,7 @@ class Worker:
     children: int
     running: tuple[RunningTask, ...]
     paused: tuple[str, ...] = ()
+    halted: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The worker as `workers list --json` shows it."""
@@ -198,4 +200,5 @@ def _worker(fields: dict[str, Any]) -> Worker:
             for task in fields["running"]
         ),
         paused=tuple(fields["paused"]),
+        halted=tuple(fields["halted"]),
     )
