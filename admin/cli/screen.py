@@ -18,7 +18,7 @@ from taskstream.admin.overview.words import count, duration, moment, rate
 from taskstream.admin.workers import RunningTask, Worker
 from taskstream.observability.logs import flat
 
-PANELS = ("all", "queues", "workers", "running", "failures")
+PANELS = ("all", "queues", "workers", "running", "failures", "tasks")
 """What can be shown: all together, or one of them at length."""
 
 LONGEST_NAME = 32
@@ -104,8 +104,13 @@ def draw(picture: Picture, frame: Frame, width: int, height: int | None) -> Rend
     ]
     bottom = _keys(width) if frame.with_keys else []
     parts = [part for part in _parts(picture, frame) if frame.panel in ("all", part.name)]
-    left = None if height is None else height - len(top) - len(bottom)
-    return Group(*top, *_stacked(parts, width, left), *bottom)  # fmt: skip
+    if height is None:
+        return Group(*top, *_stacked(parts, width, None)[0])
+    # At least half is for the tables.
+    top, bottom = top[: max(1, height // 3)], bottom[: max(1, height // 6)]
+    tables, taken = _stacked(parts, width, height - len(top) - len(bottom))
+    gap = [Text("")] * (height - len(top) - taken - len(bottom))
+    return Group(*top, *tables, *gap, *bottom)
 
 
 # --- what stands above
@@ -127,7 +132,7 @@ def _totals(picture: Picture, width: int) -> list[Text]:
     flow = picture.total
     dead = sum(lane.dead for lane in picture.lanes)
     children = sum(worker.children for worker in picture.workers)
-    known = bool(picture.looked_at)
+    known, workers = bool(picture.looked_at), len(picture.workers)
     figures = [
         _figure(_rate(flow.finished), "finished/s"),
         _figure(_rate(flow.retried), "tried again/s", "yellow" if flow.retried else ""),
@@ -135,8 +140,8 @@ def _totals(picture: Picture, width: int) -> list[Text]:
         _figure(duration(flow.waited.p95), "waited (p95)"),
         _figure(duration(flow.ran.p95), "ran (p95)"),
         _figure(count(picture.lag), "waiting"),
-        _figure(count(len(picture.workers) if known else None), "workers", "red" if known and not picture.workers else ""),
-        _figure(count(children if known else None), "children"),
+        _figure(count(workers if known else None), "worker" if workers == 1 else "workers", "red" if known and not workers else ""),
+        _figure(count(children if known else None), "child" if children == 1 else "children"),
         _figure(count(dead if known else None), "dead letters"),
     ]  # fmt: skip
     lines = _wrapped(figures, width)
@@ -220,11 +225,12 @@ class _Part:
     @property
     def wants(self) -> int:
         """How many lines it has below its head."""
-        return max(1, len(self.lines) + (self.last is not None))
+        return len(self.lines) + (self.last is not None) if self.lines else 0
 
-
-_HEAD = 3
-"""Lines of a part beside its own: an empty one, the title, the heads of its columns."""
+    @property
+    def head(self) -> int:
+        """Lines beside its own: an empty one, the title, and the heads of its columns."""
+        return 3 if self.lines else 2
 
 
 def _parts(picture: Picture, frame: Frame) -> list[_Part]:
@@ -240,22 +246,32 @@ def _parts(picture: Picture, frame: Frame) -> list[_Part]:
         _Part("workers", "Workers", _workers(picture.at), picture.workers, nothing="none is alive" if known else "not asked yet"),
         _Part("running", "Running for a second or longer", _running(picture), running, nothing="nothing"),
         _Part("failures", "Failed last", _failures(picture.at), picture.failures, nothing="nothing"),
+        _Part("tasks", "Tasks, in the last quarter of an hour", _TASKS, picture.tasks, nothing="nothing has run" if not picture.queue else "of all queues only"),
     ]  # fmt: skip
 
 
-def _stacked(parts: Sequence[_Part], width: int, height: int | None) -> list[RenderableType]:
-    """The parts below each other; those behind are left out where there are too few lines for them."""
+def _stacked(
+    parts: Sequence[_Part], width: int, height: int | None
+) -> tuple[list[RenderableType], int]:
+    """The parts below each other, and how many lines they take.
+
+    Those behind are left out where there are too few lines for all.
+    """
     kept = list(parts)
     if height is None:
         rows = [min(UNBOUNDED, part.wants) for part in kept]
     else:
-        while len(kept) > 1 and height < len(kept) * (_HEAD + 1):
+        while len(kept) > 1 and height < sum(part.head + min(1, part.wants) for part in kept):
             kept.pop()
-        rows = shares(max(0, height - _HEAD * len(kept)), [part.wants for part in kept])
+        room = max(0, height - sum(part.head for part in kept))
+        rows = shares(room, [part.wants for part in kept])
     shown: list[RenderableType] = []
+    taken = 0
     for part, room in zip(kept, rows, strict=True):
-        shown += _table(part, width, room)
-    return shown
+        if room or not part.wants:
+            shown += _table(part, width, room)
+            taken += part.head + room
+    return shown, taken
 
 
 def shares(room: int, wanted: Sequence[int]) -> list[int]:
@@ -276,16 +292,16 @@ def shares(room: int, wanted: Sequence[int]) -> list[int]:
 
 
 def _table(part: _Part, width: int, room: int) -> list[RenderableType]:
-    if room <= 0:
-        return []
+    title = Text(part.title, "bold")
+    if not part.lines:
+        title.append(f": {part.nothing}", "dim")
+        title.truncate(width, overflow="ellipsis")
+        return [Text(""), title]
     last = [part.last] if part.last is not None and room > 1 else []
     lines = part.lines[: room - len(last)]
-    title = Text(part.title, "bold")
     if len(lines) < len(part.lines):
         title.append(f" ({len(lines)} of {len(part.lines)})", "dim")
     title.truncate(width, overflow="ellipsis")
-    if not lines:
-        return [Text(""), title, Text(part.nothing, "dim")]
     rows = [[column.cell(line) for column in part.columns] for line in [*lines, *last]]
     chosen = fitting(part.columns, rows, width)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
@@ -434,6 +450,16 @@ _LANES = (
 )
 
 
+_TASKS = (
+    Column("task", 0, lambda line: Text(_name(line.name or "?"), "cyan"), left=True),
+    Column("attempts", 1, _number(lambda line: line.attempts)),
+    Column("failed", 2, _number(lambda line: line.failed, "yellow")),
+    Column("died", 3, _number(lambda line: line.dead, "red")),
+    Column("run p50", 5, _seconds(lambda line: line.median)),
+    Column("run p95", 4, _seconds(lambda line: line.longest)),
+)
+
+
 def _workers(now: float) -> tuple[Column, ...]:
     def held(worker: Worker) -> Text:
         halted = [f"halts {_name(lane)}" for lane in worker.halted]
@@ -488,7 +514,7 @@ def _failures(now: float) -> tuple[Column, ...]:
 
     def error(failure: Failure) -> Text:
         kind, message = flat(failure.error), flat(failure.message[:500])
-        return Text.assemble((kind, "bold"), (f" {message}" if message else ""))
+        return Text.assemble((kind, "bold"), (f": {message}" if message else ""))
 
     return (
         Column("when", 2, ago),

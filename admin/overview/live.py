@@ -288,7 +288,7 @@ class Live:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._app = app
-        self._history = history
+        self.history = history
         self._with_actions = with_actions
         self._clock = clock
         self.pulse = Pulse(clock)
@@ -367,7 +367,7 @@ class Live:
 
     def _follow(self) -> None:
         def follow() -> None:
-            since = self._clock.now() - self._history
+            since = self._clock.now() - self.history
             for event in events(
                 self._app, start=since, follow=True, over=self._over, reached_end=self._hear_all
             ):

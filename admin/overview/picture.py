@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from taskstream.admin.overview import views
 from taskstream.admin.overview.live import LaneCounts, Look
 from taskstream.admin.overview.rings import percentile
+from taskstream.admin.overview.views import TaskLine
 from taskstream.admin.queues import Lane
 from taskstream.admin.workers import RunningTask, Worker
 from taskstream.core.errors import ConfigError
@@ -164,7 +165,10 @@ class Picture:
         lanes: the priorities of queues, sorted.
         workers: those that are alive, the oldest first.
         alarms: what somebody should look at.
-        failures: the attempts that failed last, the newest first.
+        tasks: what became of the attempts of the last quarter of an hour by task, as far as they were read,
+            what fails most first; none where a queue was chosen.
+        failures: the attempts that failed last, those that died first, then those that are tried again; the
+            newest first.
         looked_at: when lanes and workers were asked for; 0 before the first time.
     """
 
@@ -178,6 +182,7 @@ class Picture:
     lanes: tuple[LaneLine, ...]
     workers: tuple[Worker, ...]
     alarms: tuple[str, ...]
+    tasks: tuple[TaskLine, ...]
     failures: tuple[Failure, ...]
     looked_at: float
 
@@ -262,9 +267,11 @@ def take(app: str, live: "Live", choice: Choice, clock: "Clock") -> Picture:
         choice,
         look=live.look,
         lanes=pulse.lanes(choice.seconds),
-        states=pulse.states(),
+        states=pulse.states()[-int(live.history) :],
         lag=live.lag,
+        dead=live.morgue.by_topic(),
         alarms=views.alarms(live.look, last_minute, live.troubles, now),
+        tasks=views.task_lines(pulse.tasks()),
         failures=[*pulse.failures(State.DEAD), *pulse.failures(State.RETRYING)],
         complete=live.complete,
         now=now,
@@ -279,7 +286,9 @@ def made(
     lanes: Mapping[tuple[str, str], LaneCounts],
     states: Sequence[tuple[float, Counter[State]]],
     lag: Sequence[tuple[float, Mapping[str, int]]],
+    dead: Mapping[str, int],
     alarms: Sequence[str],
+    tasks: Sequence[TaskLine],
     failures: Sequence[Row],
     complete: bool,
     now: float,
@@ -291,9 +300,11 @@ def made(
         choice: what is wanted.
         look: lanes and workers.
         lanes: what became of each lane's attempts.
-        states: how attempts ended by the second, the oldest first.
+        states: how attempts ended by the second, as far as that was read, the oldest first.
         lag: what waited in each topic at each look, the oldest first.
+        dead: how many open dead letters came from each topic.
         alarms: what somebody should look at.
+        tasks: what became of attempts by task.
         failures: attempts that failed, in any order.
         complete: whether all is known that stood in Kafka at the start.
         now: the time.
@@ -304,7 +315,7 @@ def made(
     lines = []
     for name in names:
         flow = Flow.of(lanes.get(name, _NOTHING), choice.seconds)
-        lines.append(_line(name, known.get(name), flow, lag, ".".join(name) in halted))
+        lines.append(_line(name, known.get(name), flow, lag, dead, halted=".".join(name) in halted))
     lines.sort(key=SORTS[choice.sort])
     return Picture(
         app=app,
@@ -317,6 +328,7 @@ def made(
         lanes=tuple(reversed(lines) if choice.reverse else lines),
         workers=tuple(_serving(look.workers, choice.queue)),
         alarms=tuple(alarms),
+        tasks=() if choice.queue else tuple(tasks),
         failures=tuple(_failures(failures, choice.queue)),
         looked_at=look.at,
     )
@@ -330,6 +342,8 @@ def _line(
     lane: Lane | None,
     flow: Flow,
     lag: Sequence[tuple[float, Mapping[str, int]]],
+    dead: Mapping[str, int],
+    *,
     halted: bool,
 ) -> LaneLine:
     queue, priority = name
@@ -342,7 +356,7 @@ def _line(
         lag=lane.lag,
         oldest_s=lane.oldest_s,
         grows=growth([(at, seen[lane.topic]) for at, seen in lag if lane.topic in seen]),
-        dead=lane.dead,
+        dead=dead.get(lane.topic, 0),
         paused=lane.paused,
         halted=halted,
     )
@@ -405,4 +419,4 @@ def _failures(rows: Iterable[Row], queue: str) -> list[Failure]:
         for row in rows
         if not queue or row.queue == queue
     ]
-    return sorted(found, key=lambda failure: -failure.at)
+    return sorted(found, key=lambda failure: (failure.state != State.DEAD, -failure.at))
