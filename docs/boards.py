@@ -80,6 +80,13 @@ def value(metric: Metric, by: str = "", *, how: str = "sum", where: str = APP, l
     return Query(_summed(how, by, inner), legend or _legend(by, metric), (metric,))
 
 
+def of_process(name: str, *, grows: bool = False) -> Query:
+    """What each process tells of itself, by the name that it has at /metrics."""
+    inner = f"{name}{{{PROCESS}}}"
+    expr = f"rate({inner}{WINDOW})" if grows else inner
+    return Query(expr, "{{instance}}", (dict(seen.PROCESS_METRICS)[name],))
+
+
 def grown(metric: Metric, by: str = "", *, where: str = APP, legend: str = "") -> Query:
     """How much a counter grew over the whole time that is shown."""
     inner = f"increase({metric.sample_name}{{{where}}}[$__range])"
@@ -379,6 +386,11 @@ def workers() -> model.Dashboard:
             chart("Processor time of the children", rate(seen.CHILD_CPU, "instance", where=PROCESS), "s", note="Seconds a second: 1 is a whole core."),
             chart("Memory of the children", value(seen.CHILD_MEMORY, "instance", where=PROCESS), "bytes"),
             chart("Children without a result store", value(seen.STORELESS, "instance", where=PROCESS)),
+        ]),
+        ("Parents", [
+            chart("Processor time", of_process("process_cpu_seconds_total", grows=True), "s", note="Seconds a second: 1 is a whole core."),
+            chart("Memory", of_process("process_resident_memory_bytes"), "bytes"),
+            chart("Open files", of_process("process_open_fds")),
         ]),
         ("What they run", [
             chart("Attempts a second", rate(seen.ATTEMPTS, "instance", where=PROCESS), "cps"),

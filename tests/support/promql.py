@@ -7,7 +7,7 @@ from typing import Any
 
 import promql_parser
 
-from taskstream.observability.table import METRICS, Kind, Metric
+from taskstream.observability.table import METRICS, PROCESS_METRICS, Kind, Metric
 
 TARGET = frozenset({"job", "instance"})
 """Labels that Prometheus puts on everything it fetches."""
@@ -47,6 +47,8 @@ def samples() -> dict[str, Sample]:
             found[f"{metric.prometheus_name}_bucket"] = Sample(metric, labels | {"le"}, counts=True)
         else:
             found[metric.sample_name] = Sample(metric, labels, counts=metric.kind is Kind.COUNTER)
+    for name, metric in PROCESS_METRICS:
+        found[name] = Sample(metric, TARGET, counts=metric.kind is Kind.COUNTER)
     return found
 
 

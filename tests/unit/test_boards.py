@@ -18,7 +18,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from tests.support.promql import FOREIGN, SAMPLES, labels, parse, selected
 
 from taskstream.core.settings import Settings
-from taskstream.observability.table import METRICS
+from taskstream.observability.table import METRICS, PROCESS_METRICS
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -106,7 +106,7 @@ def test_every_metric_has_a_panel() -> None:
     }
     missing = [
         metric.name
-        for metric in METRICS
+        for metric in (*METRICS, *(one for _, one in PROCESS_METRICS))
         if not any(name in shown for name in _samples_of(metric.name))
     ]
     assert not missing
