@@ -30,6 +30,12 @@ GAP = 2
 ALARMS = 5
 """How many alarms are shown where lines are few."""
 
+LEAST_TELLING = ("tasks", "running", "workers", "failures")
+"""What is left out first where there are few lines."""
+
+SOME = 3
+"""Lines that a part is worth being shown for."""
+
 UNBOUNDED = 20
 """Lines of each part where the number of lines is not bounded."""
 
@@ -99,8 +105,8 @@ def draw(picture: Picture, frame: Frame, width: int, height: int | None) -> Rend
     """
     top = [
         *_title(picture, frame, width),
-        *_totals(picture, width),
         *_alarms(picture, frame, width, height),
+        *_totals(picture, width),
     ]
     bottom = _keys(width) if frame.with_keys else []
     parts = [part for part in _parts(picture, frame) if frame.panel in ("all", part.name)]
@@ -253,16 +259,12 @@ def _parts(picture: Picture, frame: Frame) -> list[_Part]:
 def _stacked(
     parts: Sequence[_Part], width: int, height: int | None
 ) -> tuple[list[RenderableType], int]:
-    """The parts below each other, and how many lines they take.
-
-    Those behind are left out where there are too few lines for all.
-    """
-    kept = list(parts)
+    """The parts below each other, and how many lines they take."""
     if height is None:
+        kept = list(parts)
         rows = [min(UNBOUNDED, part.wants) for part in kept]
     else:
-        while len(kept) > 1 and height < sum(part.head + min(1, part.wants) for part in kept):
-            kept.pop()
+        kept = _kept(parts, height)
         room = max(0, height - sum(part.head for part in kept))
         rows = shares(room, [part.wants for part in kept])
     shown: list[RenderableType] = []
@@ -272,6 +274,16 @@ def _stacked(
             shown += _table(part, width, room)
             taken += part.head + room
     return shown, taken
+
+
+def _kept(parts: Sequence[_Part], height: int) -> list[_Part]:
+    """The parts of which some lines have a place; what goes first is what tells least of a trouble."""
+    kept = list(parts)
+    for name in LEAST_TELLING:
+        needed = sum(part.head + min(SOME, part.wants) for part in kept)
+        if len(kept) > 1 and height < needed:
+            kept = [part for part in kept if part.name != name]
+    return kept
 
 
 def shares(room: int, wanted: Sequence[int]) -> list[int]:
@@ -304,7 +316,8 @@ def _table(part: _Part, width: int, room: int) -> list[RenderableType]:
     title.truncate(width, overflow="ellipsis")
     rows = [[column.cell(line) for column in part.columns] for line in [*lines, *last]]
     chosen = fitting(part.columns, rows, width)
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+    cut = sum(_longest(part.columns, rows, number) + GAP for number in chosen) - GAP > width
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim", expand=cut)
     for number in chosen:
         column = part.columns[number]
         table.add_column(
@@ -312,15 +325,14 @@ def _table(part: _Part, width: int, room: int) -> list[RenderableType]:
             justify="left" if column.left else "right",
             no_wrap=True,
             overflow="ellipsis",
-            ratio=1 if column.grows else None,
+            ratio=1 if cut and column.grows else None,
         )
-    table.expand = any(part.columns[number].grows for number in chosen)
     for row in rows:
         table.add_row(*(row[number] for number in chosen))
     return [Text(""), title, table]
 
 
-LEAST_GROWING = 12
+LEAST_GROWING = 24
 """Characters that a column has at least which may be cut."""
 
 
@@ -338,10 +350,9 @@ def fitting(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: in
     left = width + GAP
     for number in sorted(range(len(columns)), key=lambda one: (columns[one].rank, one)):
         column = columns[number]
-        longest = max((row[number].cell_len for row in rows), default=0)
-        if not longest:
+        if not any(row[number] for row in rows):
             continue
-        needed = max(longest, cell_len(column.head))
+        needed = _longest(columns, rows, number)
         if column.grows:
             needed = min(needed, LEAST_GROWING)
         if needed + GAP > left and chosen:
@@ -349,6 +360,10 @@ def fitting(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: in
         chosen.append(number)
         left -= needed + GAP
     return sorted(chosen)
+
+
+def _longest(columns: Sequence[Column], rows: Sequence[Sequence[Text]], number: int) -> int:
+    return max(cell_len(columns[number].head), *(row[number].cell_len for row in rows))
 
 
 class _Total:
@@ -523,5 +538,5 @@ def _failures(now: float) -> tuple[Column, ...]:
         Column("attempt", 5, lambda failure: Text(str(failure.attempt))),
         Column("queue", 4, lambda failure: Text(_name(f"{failure.queue}.{failure.priority}")), left=True),
         Column("id", 3, lambda failure: Text(flat(failure.id)), left=True),
-        Column("error", 1, error, left=True, grows=True),
+        Column("error", 0, error, left=True, grows=True),
     )  # fmt: skip

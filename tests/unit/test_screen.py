@@ -162,7 +162,7 @@ def test_a_low_terminal_shows_some_of_each_part() -> None:
     assert "Failed last (" in text
     assert "of 30)" in text
     tiny = "\n".join(drawn(BUSY, 100, 14, Frame(with_keys=True)))
-    assert "Queues (" in tiny
+    assert "tasks.high" in tiny
     assert "Failed last" not in tiny
 
 
