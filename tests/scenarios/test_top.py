@@ -166,7 +166,7 @@ def test_a_person_looks_presses_keys_and_ends_it(stage: Stage) -> None:
         assert b"Traceback" not in wide.written
 
     with terminal(stage, "--interval", "0.2", columns=44, lines=16) as narrow:
-        narrow.await_text("Queues (", "tasks.high", "q quit")
+        narrow.await_text("Queues", "tasks.high", "q quit")
         narrow.press("q")
         assert narrow.process.wait(20) == 0
         assert narrow.modes == before
