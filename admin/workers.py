@@ -33,6 +33,8 @@ class RunningTask:
         attempt: which try it is.
         source: topic, partition and offset of its record, `topic/partition/offset`.
         since: when it was given out, seconds since 1970.
+        task: its name.
+        child: pid of the child process that has it; 0 where nobody says.
     """
 
     id: str
@@ -40,6 +42,8 @@ class RunningTask:
     attempt: int
     source: str
     since: float
+    task: str = ""
+    child: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,8 @@ def _worker(fields: dict[str, Any]) -> Worker:
                 attempt=task["attempt"],
                 source=f"{task['topic']}/{task['partition']}/{task['offset']}",
                 since=task["since"] / 1e6,
+                task=task["task"],
+                child=task["child"],
             )
             for task in fields["running"]
         ),

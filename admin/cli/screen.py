@@ -512,11 +512,13 @@ def _running(picture: Picture) -> tuple[Column, ...]:
 
     return (
         Column("for", 0, lambda line: Text(duration(max(0.0, picture.at - line[1].since)))),
-        Column("id", 1, lambda line: Text(flat(line[1].id), "cyan"), left=True, grows=True),
+        Column("task", 0, lambda line: Text(_name(line[1].task or "?"), "cyan"), left=True),
+        Column("id", 1, lambda line: Text(flat(line[1].id)), left=True, grows=True),
         Column("attempt", 3, attempt, left=True),
         Column("queue", 2, lane, left=True),
         Column("worker", 4, lambda line: Text(_name(line[0].worker)), left=True),
-        Column("record", 5, lambda line: Text(flat(line[1].source)), left=True),
+        Column("child", 5, lambda line: Text(str(line[1].child or "-"))),
+        Column("record", 6, lambda line: Text(flat(line[1].source)), left=True),
     )
 
 

@@ -125,7 +125,11 @@ def test_scripts_get_one_picture(stage: Stage) -> None:
 
     def heard_of() -> dict[str, Any]:
         shown: dict[str, Any] = run(stage, "top", APP, "--json").json
-        assert any(task["id"] == HELD for worker in shown["workers"] for task in worker["running"])
+        assert any(
+            (task["id"], task["task"]) == (HELD, "waits_for")
+            for worker in shown["workers"]
+            for task in worker["running"]
+        )
         return shown
 
     shown = eventually(heard_of)

@@ -52,7 +52,7 @@ BUSY = Picture(
     app="shop", at=NOW, seconds=60.0, queue="", complete=True, total=FLOW,
     history=tuple(float(number % 50) for number in range(60)),
     lanes=(lane("tasks", "high"), lane("tasks", "low", IDLE, paused=True, grows=None, oldest_s=None), lane("mail", "normal", halted=True)),
-    workers=(Worker("w1", "host", 7, "0.1.0", ("tasks", "mail"), NOW - 3700, NOW - 1, 4, (RunningTask(ID, 0, 2, "shop.tasks.high/3/99", NOW - 70),), ("task:charge",), ("mail.normal",)),),
+    workers=(Worker("w1", "host", 7, "0.1.0", ("tasks", "mail"), NOW - 3700, NOW - 1, 4, (RunningTask(ID, 0, 2, "shop.tasks.high/3/99", NOW - 70, "refund", 4242),), ("task:charge",), ("mail.normal",)),),
     alarms=("tasks low: the oldest of 1,204 tasks has waited for 400 s.",),
     tasks=(TaskLine("charge", 24_700, 183, 3, 0.2, 0.35),),
     failures=(failure(),) * 30, looked_at=NOW - 2,
@@ -81,7 +81,7 @@ def test_a_wide_terminal_shows_all() -> None:
     for told in (
         "taskstream top shop", "412 finished/s", "1 worker", "4 children", "42 dead letters", "! tasks low: the oldest",
         "tasks.high", "mail.normal", "halted", "paused", "6 min 40 s", "1 min 40 s", "0.7%", "-12", "halts mail.normal",
-        "holds task:charge", "1 min 10 s", ID, "shop.tasks.high/3/99", "CardDeclined: 4711 was declined", "24,700",
+        "holds task:charge", "1 min 10 s", "refund", "4242", ID, "shop.tasks.high/3/99", "CardDeclined: 4711 was declined", "24,700",
     ):  # fmt: skip
         assert told in text, told
     (total,) = [line for line in lines if line.startswith("all")]
