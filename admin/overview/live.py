@@ -355,6 +355,13 @@ class Live:
         return list(self._lag)
 
     @property
+    def notes(self) -> list[str]:
+        """What can never be shown of this app."""
+        if self._app.settings.events:
+            return []
+        return ["Workers tell no events (events=False): rates, times and failures are not known."]
+
+    @property
     def troubles(self) -> list[str]:
         """What can't be read now."""
         return sorted(self._troubles.values())

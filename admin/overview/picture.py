@@ -270,7 +270,7 @@ def take(app: str, live: "Live", choice: Choice, clock: "Clock") -> Picture:
         states=pulse.states()[-int(live.history) :],
         lag=live.lag,
         dead=live.morgue.by_topic(),
-        alarms=views.alarms(live.look, last_minute, live.troubles, now),
+        alarms=[*live.notes, *views.alarms(live.look, last_minute, live.troubles, now)],
         tasks=views.task_lines(pulse.tasks()),
         failures=[*pulse.failures(State.DEAD), *pulse.failures(State.RETRYING)],
         complete=live.complete,

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstream.admin.overview.live import LANES, LaneCounts, Look, Pulse
+from taskstream import App
+from taskstream.admin.overview.live import LANES, LaneCounts, Live, Look, Pulse
 from taskstream.admin.overview.picture import (
     SORTS,
     TREND_OVER,
@@ -19,6 +20,7 @@ from taskstream.admin.overview.picture import (
     Picture,
     growth,
     made,
+    take,
 )
 from taskstream.admin.overview.rings import bucket_of
 from taskstream.admin.queues import Lane
@@ -218,3 +220,12 @@ def test_counts_of_nothing_are_unknown() -> None:
     """No attempt, no duration: a dash, and not a nought."""
     assert Durations.of(Counter()) == Durations(None, None, None)
     assert LaneCounts(Counter(), Counter(), Counter()).states.total() == 0
+
+
+def test_an_app_without_events_says_so() -> None:
+    """Noughts would look like an app that does nothing."""
+    for events in (True, False):
+        app = App("shop", bootstrap_servers="nowhere:1", events=events)
+        choice, clock = Choice(), ManualClock(NOW)
+        told = take("shop", Live(app, clock=clock), choice, clock).alarms
+        assert any("events=False" in alarm for alarm in told) is not events
