@@ -93,7 +93,7 @@ def test_a_wide_terminal_shows_all() -> None:
     [
         (40, ("tasks.high", "done/s", "waiting"), ("wait p95", "host", "version")),
         (70, ("done/s", "failed", "oldest", "wait p95", "run p95"), ("wait p50", "wait p99", "version")),
-        (100, ("grows/s", "died/s", "pid", "shop.tasks.high/3/99"), ("empty in",)),
+        (100, ("grows/s", "died/s", "pid", "4242"), ("empty in", "shop.tasks.high/3/99")),
     ],
 )  # fmt: skip
 def test_a_narrow_terminal_drops_what_matters_least(
