@@ -88,8 +88,9 @@ up: $(READY) ## Start Kafka, Cassandra and Jaeger on this machine; twice is harm
 down: $(READY) ## Stop what `up` started; the data stays
 	$(BIN)/taskstream down
 
-docs: $(READY) ## Write the generated pages of docs/; with CI set, only check that they are current
+docs: $(READY) ## Write the generated pages of docs/ and the boards for Grafana; with CI set, only check that they are current
 	$(BIN)/python docs/generate.py $(if $(CI),--check)
+	$(BIN)/python docs/boards.py $(if $(CI),--check)
 
 constraints: ## Resolve .[dev] anew in an empty environment and pin it in constraints.txt
 	rm -rf build/constraints

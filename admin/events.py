@@ -31,6 +31,7 @@ def events(
     start: Start = "begin",
     follow: bool = False,
     over: Callable[[], bool] = lambda: False,
+    reached_end: Callable[[], None] = lambda: None,
 ) -> Generator[Row | Action, None, None]:
     """Events in the order of each partition; an attempt may come twice (see `results.history.newest`).
 
@@ -39,6 +40,7 @@ def events(
         start: where to begin: an end of the topic, a time (seconds since 1970), or offsets by partition.
         follow: goes on behind the topic's end, until `over` says so.
         over: asked some times a second.
+        reached_end: told, again and again, once all is read that stood in the topic at the call.
 
     Raises:
         BrokerError: Kafka refused or can't be reached, or `init` was never run.
@@ -50,6 +52,7 @@ def events(
         start,
         follow=follow,
         over=over,
+        reached_end=reached_end,
         client_id="taskstream-events",
     ):
         yield from _told(ours, record.value)

@@ -33,6 +33,8 @@ class RunningTask:
         attempt: which try it is.
         source: topic, partition and offset of its record, `topic/partition/offset`.
         since: when it was given out, seconds since 1970.
+        task: its name.
+        child: pid of the child process that has it; 0 where nobody says.
     """
 
     id: str
@@ -40,6 +42,8 @@ class RunningTask:
     attempt: int
     source: str
     since: float
+    task: str = ""
+    child: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Worker:
         children: how many child processes it has.
         running: the tasks that have run for a second or longer, the longest-running first.
         paused: what it holds back on somebody's order: queue:NAME, queue:NAME.PRIORITY, task:NAME.
+        halted: the priorities, queue.priority, that it halts because too many of their tasks died.
     """
 
     worker: str
@@ -69,6 +74,7 @@ class Worker:
     children: int
     running: tuple[RunningTask, ...]
     paused: tuple[str, ...] = ()
+    halted: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The worker as `workers list --json` shows it."""
@@ -194,8 +200,11 @@ def _worker(fields: dict[str, Any]) -> Worker:
                 attempt=task["attempt"],
                 source=f"{task['topic']}/{task['partition']}/{task['offset']}",
                 since=task["since"] / 1e6,
+                task=task["task"],
+                child=task["child"],
             )
             for task in fields["running"]
         ),
         paused=tuple(fields["paused"]),
+        halted=tuple(fields["halted"]),
     )

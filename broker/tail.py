@@ -63,6 +63,7 @@ def read(
     partitions: Sequence[int] | None = None,
     follow: bool = False,
     over: Callable[[], bool] = lambda: False,
+    reached_end: Callable[[], None] = lambda: None,
     within: float = math.inf,
     client_id: str = "taskstream-read",
     clock: Clock = SYSTEM_CLOCK,
@@ -78,6 +79,7 @@ def read(
         partitions: which ones; all those of now by default.
         follow: goes on behind that end, for ever, with what comes.
         over: ends it early; asked some times a second.
+        reached_end: where it goes on behind that end: told, again and again, once all before it is read.
         within: seconds that all of it may take, what the taker of the records needs among them.
         client_id: how the broker's logs call this client.
         clock: measures how long it takes.
@@ -93,6 +95,8 @@ def read(
         while not over() and (follow or not tail.reached_end):
             if clock.monotonic() > give_up_at:
                 raise TimedOut(f"reading {topic} to its end took longer than {within:g} s")
+            if tail.reached_end:
+                reached_end()
             records = tail.take(TAKE, POLL)
             for record in records:
                 if follow or record.offset < tail.ends[record.partition]:

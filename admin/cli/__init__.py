@@ -12,7 +12,7 @@ import typer
 
 FILES = (
     "demo", "servers", "init", "worker", "scheduler", "publish", "result", "cancel", "events", "replay",
-    "queues", "dead", "delays", "workers", "schedules", "dashboard", "doctor", "version",
+    "queues", "dead", "delays", "workers", "schedules", "top", "dashboard", "doctor", "version",
 )  # fmt: skip
 """The files here, in the order in which a newcomer meets their commands."""
 

@@ -13,9 +13,9 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from taskstream.admin import dead
 from taskstream.admin.dashboard.forms import read_form, reason_of
 from taskstream.admin.dashboard.guard import root_of
-from taskstream.admin.dashboard.morgue import chosen, groups
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.shell import Shell, aside
+from taskstream.admin.overview.morgue import chosen, groups
 from taskstream.admin.redrive import Redriven, Refusal, redrive
 from taskstream.admin.selection import Selection
 from taskstream.core.errors import ConfigError, TaskstreamError

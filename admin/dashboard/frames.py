@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from taskstream.admin.dashboard import views
-from taskstream.admin.dashboard.live import Live
 from taskstream.admin.dashboard.render import render
+from taskstream.admin.overview import views
+from taskstream.admin.overview.live import Live
 from taskstream.core.clock import Clock
 from taskstream.core.states import State
 

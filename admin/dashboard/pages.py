@@ -7,12 +7,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from taskstream.admin.dashboard import views
 from taskstream.admin.dashboard.again import VERBS
 from taskstream.admin.dashboard.guard import root_of
 from taskstream.admin.dashboard.query import FINDABLE, Query
 from taskstream.admin.dashboard.render import render, segment
 from taskstream.admin.dashboard.shell import Shell, aside
+from taskstream.admin.overview import views
 from taskstream.core.errors import TaskstreamError
 from taskstream.results.search import Found
 

@@ -7,12 +7,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
-from taskstream.admin.dashboard import views
 from taskstream.admin.dashboard.guard import refused
 from taskstream.admin.dashboard.peek import Values, values
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.shell import Shell, aside
 from taskstream.admin.dashboard.waterfall import Waterfall, waterfall
+from taskstream.admin.overview import views
 from taskstream.core.errors import ServerError
 from taskstream.observability.collector import from_jaeger
 

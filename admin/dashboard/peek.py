@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from taskstream.admin.dashboard.views import TaskView
+from taskstream.admin.overview.views import TaskView
 from taskstream.admin.payloads import Payloads
 from taskstream.broker.records import Record
 from taskstream.broker.tail import Tail

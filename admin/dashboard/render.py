@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from taskstream.admin.dashboard import words
-from taskstream.admin.dashboard.views import tone
+from taskstream.admin.overview import words
+from taskstream.admin.overview.views import tone
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"

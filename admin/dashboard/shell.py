@@ -11,9 +11,9 @@ from starlette.responses import HTMLResponse
 from taskstream.admin.dashboard.frames import Frames
 from taskstream.admin.dashboard.guard import root_of
 from taskstream.admin.dashboard.jobs import Jobs
-from taskstream.admin.dashboard.live import Live
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.security import Access
+from taskstream.admin.overview.live import Live
 from taskstream.admin.stores import store_of
 from taskstream.core.clock import Clock
 from taskstream.infra.state import running

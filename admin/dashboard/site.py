@@ -18,13 +18,13 @@ from taskstream.admin.dashboard.dead import Dead
 from taskstream.admin.dashboard.frames import Frames
 from taskstream.admin.dashboard.guard import Guard, refused
 from taskstream.admin.dashboard.jobs import Jobs
-from taskstream.admin.dashboard.live import Live
 from taskstream.admin.dashboard.pages import Pages
 from taskstream.admin.dashboard.parts import Parts
 from taskstream.admin.dashboard.render import STATIC
 from taskstream.admin.dashboard.security import Access
 from taskstream.admin.dashboard.shell import Shell
 from taskstream.admin.dashboard.timetable import Timetable
+from taskstream.admin.overview.live import Live
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import ConfigError, TaskstreamError
 

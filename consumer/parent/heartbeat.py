@@ -66,6 +66,7 @@ class Heartbeat:
         owed: Iterable[Entry],
         *,
         children: int,
+        pids: Mapping[int, int],
         halted: Sequence[str],
         paused: Sequence[str],
     ) -> int:
@@ -75,6 +76,7 @@ class Heartbeat:
             held: the tasks that children hold.
             owed: those of them that were given up with their partition.
             children: how many children are alive.
+            pids: the child that holds each task, by the task's number.
             halted: the lanes that are halted because too many of their tasks died.
             paused: the targets of the orders by which tasks are held back.
 
@@ -94,7 +96,7 @@ class Heartbeat:
             "children": children,
             "halted": list(halted),
             "paused": list(paused),
-            "running": running(held, owed, now),
+            "running": running(held, owed, pids, now),
         }
         sent = self._clock.monotonic()
 
@@ -131,7 +133,9 @@ class Heartbeat:
             )
 
 
-def running(held: Iterable[Entry], owed: Iterable[Entry], now: float) -> list[Mapping[str, object]]:
+def running(
+    held: Iterable[Entry], owed: Iterable[Entry], pids: Mapping[int, int], now: float
+) -> list[Mapping[str, object]]:
     """The running tasks that a heartbeat tells of: what it owes, then the longest-running ones."""
     entries = {entry.number: entry for entry in owed}
     others = sorted(
@@ -139,10 +143,10 @@ def running(held: Iterable[Entry], owed: Iterable[Entry], now: float) -> list[Ma
         key=lambda entry: entry.given_at,
     )
     entries.update((entry.number, entry) for entry in others[:TOLD_MOST])
-    return [_told(entry) for entry in entries.values()]
+    return [_told(entry, pids.get(entry.number, 0)) for entry in entries.values()]
 
 
-def _told(entry: Entry) -> Mapping[str, object]:
+def _told(entry: Entry, pid: int) -> Mapping[str, object]:
     try:
         envelope = read(entry.record.headers)
     except Undecodable:
@@ -155,6 +159,8 @@ def _told(entry: Entry) -> Mapping[str, object]:
         "partition": entry.record.partition,
         "offset": entry.record.offset,
         "since": _micros(entry.given_at),
+        "task": entry.task,
+        "child": pid,
     }
 
 

@@ -240,6 +240,7 @@ def open_work(
             children.held(),
             _owed(children, ownership),
             children=len(children),
+            pids={number: child.pid for child in children for number in list(child.held)},
             halted=breakers.halted,
             paused=[
                 order.target for order in dispatch.queue_orders.orders if order.verb in HOLDING

@@ -270,7 +270,7 @@ def heartbeat(task_id: str, attempt: int) -> bytes:
     """What a worker says of itself while it runs a task."""
     running = {
         "task_id": task_id, "run": 0, "attempt": attempt,
-        "topic": "t", "partition": 0, "offset": 0, "since": 0,
+        "topic": "t", "partition": 0, "offset": 0, "since": 0, "task": "charge", "child": 8,
     }  # fmt: skip
     return RECORDS.encode(
         "heartbeat",

@@ -22,7 +22,7 @@ COMMANDS = (
     "queues list", "queues pause", "queues resume", "queues drain", "queues purge",
     "dead list", "dead show", "dead redrive", "dead purge",
     "schedules list", "schedules add", "schedules remove", "schedules pause", "schedules resume",
-    "schedules run", "delays list", "workers list", "workers scale", "dashboard", "doctor",
+    "schedules run", "delays list", "workers list", "workers scale", "top", "dashboard", "doctor",
     "version",
 )  # fmt: skip
 

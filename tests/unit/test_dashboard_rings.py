@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstream.admin.dashboard.rings import LEAST, Ring, bucket_of, longest_in, percentile
+from taskstream.admin.overview.rings import LEAST, Ring, bucket_of, longest_in, percentile
 
 durations = st.floats(0.0, 1e6)
 START = 1_764_000_000.0

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstream.admin.dashboard import views, words
-from taskstream.admin.dashboard.live import ACTIONS, FAILURES, OTHERS, TASK_NAMES, Look, Pulse
 from taskstream.admin.dashboard.query import FINDABLE, Query
 from taskstream.admin.dashboard.waterfall import waterfall
+from taskstream.admin.overview import views, words
+from taskstream.admin.overview.live import ACTIONS, FAILURES, OTHERS, TASK_NAMES, Look, Pulse
 from taskstream.admin.queues import Lane
 from taskstream.admin.workers import RunningTask, Worker
 from taskstream.core.audit import Action

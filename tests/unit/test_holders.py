@@ -22,6 +22,8 @@ def beat(at_us: int, *offsets: int, worker: str = "w1", timestamp: float = 100.0
             "partition": PLACE.partition,
             "offset": offset,
             "since": 0,
+            "task": "charge",
+            "child": 8,
         }
         for offset in offsets
     ]

@@ -30,6 +30,8 @@ HEARTBEAT = {
             "partition": 0,
             "offset": 9,
             "since": 1,
+            "task": "charge",
+            "child": 8,
         }
     ],
 }

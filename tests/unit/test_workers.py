@@ -17,6 +17,7 @@ def heartbeat(worker: str, started: float, *, at: float = NOW, children: int = 2
             {
                 "task_id": "a", "run": 1, "attempt": 2, "topic": "shop.tasks.high",
                 "partition": 3, "offset": 9, "since": int(started * 1e6),
+                "task": "charge", "child": 8,
             }
         ],
     }  # fmt: skip
@@ -33,7 +34,7 @@ def test_the_last_word_of_each_counts() -> None:
     ]
     first, second = alive(said, NOW)
     assert (first.worker, first.children, first.since) == ("w-1", 5, NOW - 20)
-    assert first.running == (RunningTask("a", 1, 2, "shop.tasks.high/3/9", NOW - 20),)
+    assert first.running == (RunningTask("a", 1, 2, "shop.tasks.high/3/9", NOW - 20, "charge", 8),)
     assert first.paused == ("task:charge",)
     assert second.worker == "w-2"
 

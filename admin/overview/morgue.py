@@ -25,6 +25,7 @@ class Morgue:
         self._heard = 0
         self._kept = 0
         self._listed: tuple[int, tuple[Letter, ...]] = (-1, ())
+        self._counted: tuple[int, Counter[str]] = (-1, Counter())
         self.caught_up = False
         self.full = False
 
@@ -45,7 +46,12 @@ class Morgue:
 
     def by_topic(self) -> Counter[str]:
         """How many open letters came from each topic."""
-        return Counter(letter.topic for letter in self.letters())
+        heard, counted = self._counted
+        if heard != self._heard:
+            heard = self._heard  # before the letters: what comes meanwhile is counted the next time
+            counted = Counter(letter.topic for letter in self.letters())
+            self._counted = (heard, counted)
+        return counted
 
     def of(self, task_id: str) -> Letter | None:
         """The open letter of a task; None where it has none."""

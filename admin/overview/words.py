@@ -1,4 +1,4 @@
-"""Numbers and times as people read them. Pure; the templates use these as filters."""
+"""Numbers and times as people read them. Pure; the pages use these as filters."""
 
 import json
 import math

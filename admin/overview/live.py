@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from taskstream.admin import audit, queues, workers
-from taskstream.admin.dashboard.morgue import Morgue
-from taskstream.admin.dashboard.rings import Ring, bucket_of
 from taskstream.admin.events import events
+from taskstream.admin.overview.morgue import Morgue
+from taskstream.admin.overview.rings import Ring, bucket_of
 from taskstream.admin.queues import Lane
 from taskstream.admin.workers import Worker
 from taskstream.broker.follow import Follower
@@ -36,6 +36,12 @@ WINDOW = 900
 
 TASK_NAMES = 200
 """How many tasks are counted by name; the others are counted as one."""
+
+LANES = 100
+"""How many priorities of queues are counted apart; the others only together."""
+
+LANE_WINDOW = 300
+"""Seconds that are kept of each of them."""
 
 OTHERS = "(others)"
 FAILURES = 100
@@ -70,6 +76,28 @@ class TaskCounts:
 
     states: Counter[State]
     run: Counter[int]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneCounts:
+    """What became of the attempts of one priority of a queue.
+
+    Args:
+        states: attempts by how they ended.
+        wait: how many tasks waited for how long from publish to first start, by bucket.
+        run: how many attempts ran for how long, by bucket.
+    """
+
+    states: Counter[State]
+    wait: Counter[int]
+    run: Counter[int]
+
+
+@dataclass(slots=True)
+class _PerLane:
+    states: Ring[State] = field(default_factory=lambda: Ring(LANE_WINDOW))
+    wait: Ring[int] = field(default_factory=lambda: Ring(LANE_WINDOW))
+    run: Ring[int] = field(default_factory=lambda: Ring(LANE_WINDOW))
 
 
 @dataclass(slots=True)
@@ -107,6 +135,7 @@ class Pulse:
         self._wait: Ring[int] = Ring(WINDOW)
         self._run: Ring[int] = Ring(WINDOW)
         self._tasks: dict[str, _PerTask] = {}
+        self._lanes: dict[tuple[str, str], _PerLane] = {}
         # Apart, because a storm of retries would push the few that died out.
         self._failures: dict[State, list[Row]] = {State.DEAD: [], State.RETRYING: []}
         self._actions: deque[Action] = deque(maxlen=ACTIONS)
@@ -125,6 +154,7 @@ class Pulse:
         with self._lock:
             self._states, self._wait, self._run = Ring(WINDOW), Ring(WINDOW), Ring(WINDOW)
             self._tasks.clear()
+            self._lanes.clear()
             for failed in self._failures.values():
                 failed.clear()
 
@@ -163,6 +193,19 @@ class Pulse:
             }
         return {name: counts for name, counts in found.items() if counts.states}
 
+    def lanes(self, seconds: float) -> Mapping[tuple[str, str], LaneCounts]:
+        """By queue and priority what became of the attempts of the last seconds, `LANE_WINDOW` at most."""
+        now = self._clock.now()
+        with self._lock:
+            return {
+                name: LaneCounts(
+                    counts.states.total(now, seconds),
+                    counts.wait.total(now, seconds),
+                    counts.run.total(now, seconds),
+                )
+                for name, counts in self._lanes.items()
+            }
+
     def failures(self, state: State) -> list[Row]:
         """The attempts that ended last in `dead` or `retrying`, the newest first, without tracebacks."""
         with self._lock:
@@ -190,16 +233,18 @@ class Pulse:
             return  # the word of a redrive, no attempt
         now = self._clock.now()
         at = _judged_at(row)
-        mine = self._task(row.task)
-        self._states.add(at, row.state, now)
-        mine.states.add(at, row.state, now)
+        mine, lane = self._task(row.task), self._lane(row)
+        for states in (self._states, mine.states, lane.states):
+            states.add(at, row.state, now)
         if row.started is not None:
             if row.published is not None and row.attempt == 1 and row.run == 0:
-                self._wait.add(row.started, bucket_of(row.started - row.published), now)
+                bucket = bucket_of(row.started - row.published)
+                for waits in (self._wait, lane.wait):
+                    waits.add(row.started, bucket, now)
             if row.finished is not None:
                 bucket = bucket_of(row.finished - row.started)
-                self._run.add(at, bucket, now)
-                mine.run.add(at, bucket, now)
+                for runs in (self._run, mine.run, lane.run):
+                    runs.add(at, bucket, now)
         if row.state in self._failures and row.error_type:
             failed = self._failures[row.state]
             # By their time: partitions are read one after the other, so what comes last may be old.
@@ -211,6 +256,14 @@ class Pulse:
             name = OTHERS
         return self._tasks.setdefault(name, _PerTask())
 
+    def _lane(self, row: Row) -> _PerLane:
+        name = (row.queue, row.priority)
+        if name not in self._lanes:
+            if len(self._lanes) >= LANES:
+                return _PerLane()  # counted nowhere
+            self._lanes[name] = _PerLane()
+        return self._lanes[name]
+
 
 def _judged_at(row: Row) -> float:
     return row.finished or row.written_us / 1e6
@@ -221,11 +274,22 @@ class Live:
 
     Args:
         app: the app.
+        history: how many seconds back it begins to count.
+        with_actions: whether what people did is read, too.
         clock: the time.
     """
 
-    def __init__(self, app: "App", *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        app: "App",
+        *,
+        history: float = WINDOW,
+        with_actions: bool = True,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._app = app
+        self.history = history
+        self._with_actions = with_actions
         self._clock = clock
         self.pulse = Pulse(clock)
         self.morgue = Morgue()
@@ -233,6 +297,7 @@ class Live:
         self._look = Look()
         self._lag: deque[tuple[float, dict[str, int]]] = deque(maxlen=LOOKS)
         self._troubles: dict[str, str] = {}
+        self._heard_all = False
         self._closing = threading.Event()
         self._starting = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -244,13 +309,12 @@ class Live:
         with self._starting:
             if self._threads:
                 return
+            works = {"events": self._follow, "looks": self._look_again}
+            if self._with_actions:
+                works["audit"] = self._read_actions
             self._threads = [
-                threading.Thread(target=work, name=f"taskstream-dashboard-{name}", daemon=True)
-                for name, work in (
-                    ("events", self._follow),
-                    ("looks", self._look_again),
-                    ("audit", self._read_actions),
-                )
+                threading.Thread(target=work, name=f"taskstream-live-{name}", daemon=True)
+                for name, work in works.items()
             ]
             for thread in self._threads:
                 thread.start()
@@ -258,7 +322,7 @@ class Live:
                 self._app.settings,
                 self._app.names.dead,
                 self.morgue.hear,
-                client_id="taskstream-dashboard-dead",
+                client_id="taskstream-live-dead",
             )
             self._letters.start()
 
@@ -276,6 +340,11 @@ class Live:
         return self._closing.is_set()
 
     @property
+    def complete(self) -> bool:
+        """Whether all is known that stood in Kafka at the start; before that, figures are too small."""
+        return self._heard_all and self.morgue.caught_up and bool(self._look.at)
+
+    @property
     def look(self) -> Look:
         """Lanes and workers, as they were seen last."""
         return self._look
@@ -284,6 +353,13 @@ class Live:
     def lag(self) -> list[tuple[float, dict[str, int]]]:
         """How many tasks waited in each topic at each look, the oldest first."""
         return list(self._lag)
+
+    @property
+    def notes(self) -> list[str]:
+        """What can never be shown of this app."""
+        if self._app.settings.events:
+            return []
+        return ["Workers tell no events (events=False): rates, times and failures are not known."]
 
     @property
     def troubles(self) -> list[str]:
@@ -298,8 +374,10 @@ class Live:
 
     def _follow(self) -> None:
         def follow() -> None:
-            since = self._clock.now() - WINDOW
-            for event in events(self._app, start=since, follow=True, over=self._over):
+            since = self._clock.now() - self.history
+            for event in events(
+                self._app, start=since, follow=True, over=self._over, reached_end=self._hear_all
+            ):
                 self.pulse.hear(event)
 
         while not self._closing.is_set():
@@ -311,6 +389,9 @@ class Live:
     def _over(self) -> bool:
         self._troubles.pop("events", None)  # who asks this is reading
         return self._closing.is_set()
+
+    def _hear_all(self) -> None:
+        self._heard_all = True
 
     def _read_actions(self) -> None:
         def read() -> None:
@@ -339,7 +420,7 @@ class Live:
             work()
         except TaskstreamError as error:
             if self._troubles.get(name) != str(error):
-                _log.warning("the dashboard can't read all it shows", what=name, error=str(error))
+                _log.warning("not all that is shown can be read", what=name, error=str(error))
             self._troubles[name] = str(error)
             return False
         self._troubles.pop(name, None)

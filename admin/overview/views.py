@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from taskstream.admin.dashboard.live import Look, TaskCounts
-from taskstream.admin.dashboard.rings import percentile
+from taskstream.admin.overview.live import Look, TaskCounts
+from taskstream.admin.overview.rings import percentile
 from taskstream.admin.queues import Lane
 from taskstream.admin.workers import RunningTask, Worker
 from taskstream.core.audit import Action
@@ -142,6 +142,11 @@ def alarms(look: Look, states: Counter[State], troubles: Sequence[str], now: flo
         if lane.waits_longer_than(OLD)
     ]
     found += [f"{lane.queue} {lane.priority} is paused." for lane in look.lanes if lane.paused]
+    found += [
+        f"{worker.worker} halts {lane.replace('.', ' ')}: too many of its tasks died."
+        for worker in look.workers
+        for lane in worker.halted
+    ]
     total = states.total()
     if states[State.DEAD] >= FEW and states[State.DEAD] >= FAILING * total:
         found.append(f"{states[State.DEAD]:,} of {total:,} attempts died in the last minute.")
