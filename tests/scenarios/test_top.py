@@ -97,11 +97,13 @@ class Terminal:
 def terminal(stage: Stage, *words: str, columns: int, lines: int) -> Iterator[Terminal]:
     """A terminal of that size, in which `top` runs."""
     number, other = pty.openpty()
+    # Tests that run side by side have a size in their environment, which no shell exports.
+    kept = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-m", "taskstream", "top", APP, *words],
         cwd=ROOT,
-        env={**os.environ, **stage.environment, "TERM": "xterm-256color"},
+        env={**kept, **stage.environment, "TERM": "xterm-256color"},
         stdin=other, stdout=other, stderr=other,
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - so that Ctrl-C is a signal
