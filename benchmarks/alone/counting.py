@@ -2,7 +2,7 @@
 
 A worker of two children that serves /metrics drains COUNT tasks; what an empty one takes is subtracted, for
 most of that is its start. User and system time of all its processes, so that what else the machine does
-matters little. Each round measures this checkout, then the one at AGAINST.
+matters little. Each round measures this checkout and the one at AGAINST, in an order that changes.
 
     make bench ONLY=counting          (COUNT=20000, ROUNDS=3; AGAINST=/path/to/another/checkout)
 """
@@ -86,7 +86,8 @@ def main() -> None:
     sides = {"here": "", **({"there": AGAINST} if AGAINST else {})}
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for number in range(ROUNDS):
-        for side, checkout in sides.items():
+        # In turn the other way round, for what comes first may find the machine in another state.
+        for side, checkout in sorted(sides.items(), reverse=bool(number % 2)):
             found[side].append(numbers := measured(checkout))
             told = ", ".join(f"{what} {us:.1f} us" for what, us in numbers.items())
             print(f"round {number + 1}, {side}: {told}", flush=True)
