@@ -15,6 +15,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.observability.logs import logger
@@ -43,7 +44,9 @@ def start(endpoint: str, service: str) -> Callable[[], None]:
     url = endpoint if "://" in endpoint else f"http://{endpoint}"
     exporter = CalmExporter(OTLPSpanExporter(url, timeout=_TIMEOUT), url)
     provider = TracerProvider(
-        resource=Resource.create({SERVICE_NAME: service}), shutdown_on_exit=False
+        resource=Resource.create({SERVICE_NAME: service}),
+        shutdown_on_exit=False,
+        id_generator=DrawnIds(),
     )
     provider.add_span_processor(
         BatchSpanProcessor(
@@ -62,6 +65,27 @@ def start(endpoint: str, service: str) -> Callable[[], None]:
 
     atexit.register(flush)
     return flush
+
+
+class DrawnIds(RandomIdGenerator):
+    """Uses trace ids that were drawn before the SDK is asked for a span.
+
+    So whether a trace is sampled, which depends on its id, is known without one (`tracing.SpanMaker`).
+    Only a provider of ours has it: all samplers that ours may have look at the id and the parent alone.
+    """
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def give(self, trace_id: int) -> None:
+        """The next trace that begins in this thread has this id."""
+        self._local.drawn = trace_id
+
+    def generate_trace_id(self) -> int:
+        """The id that was given, once; else a random one."""
+        drawn: int = getattr(self._local, "drawn", 0)
+        self._local.drawn = 0
+        return drawn or super().generate_trace_id()
 
 
 class CalmExporter(SpanExporter):
