@@ -28,6 +28,7 @@ from opentelemetry.sdk.trace.sampling import (
     ALWAYS_ON,
     DEFAULT_OFF,
     DEFAULT_ON,
+    Decision,
     ParentBased,
     ParentBasedTraceIdRatio,
     Sampler,
@@ -484,7 +485,7 @@ def test_what_is_decided_without_a_span_is_what_the_sampler_says(
     for span in published:
         trace_id, flags = int((span.headers[0][1] or b"")[3:35], 16), flags_of(span.headers)
         decision = sampler.should_sample(context.Context(), trace_id, "send").decision
-        assert decision.is_sampled() == bool(flags & trace.TraceFlags.SAMPLED)
+        assert (decision is Decision.RECORD_AND_SAMPLE) == bool(flags & trace.TraceFlags.SAMPLED)
     assert len({span.headers for span in published}) == 500
     sampled = {span.headers[0][1] for span in published if flags_of(span.headers) & 1}
     assert len(spans.all()) == len(sampled)
@@ -497,7 +498,7 @@ def test_a_ratio_is_found_by_halving(rate: float, low: int) -> None:
     for one in (low, max(0, tracing._bound_of(sampler) - 1), tracing._bound_of(sampler)):
         if one < 2**64:
             decision = sampler.should_sample(context.Context(), 2**64 + one, "send").decision
-            assert decision.is_sampled() == (one < tracing._bound_of(sampler))
+            assert (decision is Decision.RECORD_AND_SAMPLE) == (one < tracing._bound_of(sampler))
 
 
 def test_an_unsampled_publish_asks_for_no_span(monkeypatch: pytest.MonkeyPatch) -> None:
