@@ -46,6 +46,7 @@ def test_folders_follow_the_desktop_conventions() -> None:
     ("wrong", "message"),
     [
         ({"kafka_port": 0}, "kafka_port must be a port"),
+        ({"jaeger_storage": "disk"}, "jaeger_storage must be one of memory, cassandra, not 'disk'"),
         ({"jaeger_port": 70000}, "jaeger_port must be a port"),
         ({"kafka_port": 7, "registry_port": 7}, "registry_port and kafka_port are both 7"),
         ({"kafka_heap": "512"}, "kafka_heap must be a size"),
