@@ -121,6 +121,7 @@ def _require_plain(server: Server, settings: ServerSettings) -> None:
     wanted = {
         "more than one node": len(settings.nodes_of(server)) > 1,
         "kafka_properties": server is Server.KAFKA and bool(settings.kafka_lines),
+        "jaeger_config": server is Server.JAEGER and bool(settings.jaeger_config),
     }
     for what in (what for what, asked in wanted.items() if asked):
         raise ServerError(f"{server}: {what} can't be had in containers: add --way processes")

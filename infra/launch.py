@@ -148,8 +148,10 @@ def _cassandra_yaml(settings: ServerSettings, node: int) -> str:
 
 def _jaeger(settings: ServerSettings, software: Path) -> Launch:
     yaml = settings.folder(Server.JAEGER) / "jaeger.yaml"
+    laid_over = settings.jaeger_config and Path(settings.jaeger_config).expanduser().absolute()
+    more = ("--config", str(laid_over)) if laid_over else ()
     return Launch(
-        command=(str(software / "jaeger"), "--config", str(yaml)),
+        command=(str(software / "jaeger"), "--config", str(yaml), *more),
         files={yaml: _jaeger_yaml(settings)},
         # Jaeger traces itself, to port 4317 whatever we configure: its spans would stand among the
         # user's, or, where that port is another's, keep it from stopping for ten seconds.

@@ -58,6 +58,7 @@ class ServerSettings:
             processes, each with that heap, and with data of their own.
         jaeger_storage: where Jaeger keeps traces: "memory", whose traces go with it, or "cassandra", in
             the keyspace `jaeger` of the Cassandra beside it, for two days.
+        jaeger_config: a file that is laid over Jaeger's configuration; only for plain processes.
         kafka_properties: more of Kafka's configuration, `name=value` with semicolons between; only
             for plain processes.
         way: "containers" or "processes"; empty means containers where a Docker daemon answers.
@@ -82,6 +83,7 @@ class ServerSettings:
     registry_heap: str = "384m"
     nodes: int = 1
     jaeger_storage: str = "memory"
+    jaeger_config: str = ""
     kafka_properties: str = ""
     way: str = ""
 

@@ -122,6 +122,9 @@ def up(
         str | None,
         _setting("jaeger_storage", "Where Jaeger keeps traces: memory (default) or cassandra."),
     ] = None,
+    jaeger_config: Annotated[
+        str | None, _setting("jaeger_config", "A file to be laid over Jaeger's configuration.")
+    ] = None,
     kafka_properties: Annotated[
         str | None,
         _setting("kafka_properties", "More of Kafka's configuration: name=value;name=value."),
@@ -155,6 +158,7 @@ def up(
             registry_heap=registry_heap,
             nodes=nodes,
             jaeger_storage=jaeger_storage,
+            jaeger_config=jaeger_config,
             kafka_properties=kafka_properties,
             way=way,
         )

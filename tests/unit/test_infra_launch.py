@@ -146,6 +146,15 @@ def test_jaeger_keeps_traces_where_it_is_told(tmp_path: Path) -> None:
     assert cassandra["schema"]["keyspace"] == "jaeger"
 
 
+def test_more_of_jaegers_configuration_is_laid_over_ours(tmp_path: Path) -> None:
+    """A later file counts; it is found from wherever Jaeger runs."""
+    settings = ServerSettings.from_environment(
+        {}, data_dir=tmp_path, jaeger_config=str(tmp_path / "tail.yaml")
+    )
+    launch = plan(Server.JAEGER, settings, software=tmp_path, java="", cluster_id="")
+    assert launch.command[-2:] == ("--config", str(tmp_path / "tail.yaml"))
+
+
 def test_in_containers_jaeger_keeps_traces_in_the_same_way(tmp_path: Path) -> None:
     """What is laid over the compose file has the configuration that plain processes get, but for addresses."""
     laid = yaml.safe_load(TRACES_FILE.read_text(encoding="utf-8"))

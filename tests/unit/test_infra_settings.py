@@ -80,9 +80,12 @@ def test_only_cassandra_has_several_nodes() -> None:
 
 def test_containers_have_one_node_and_no_properties() -> None:
     """What only plain processes can do is refused with the option that helps, before Docker is asked."""
-    for asked in ({"nodes": 3}, {"kafka_properties": "a=b"}):
+    for server, asked in (
+        (Server.CASSANDRA, {"nodes": 3}),
+        (Server.KAFKA, {"kafka_properties": "a=b"}),
+        (Server.JAEGER, {"jaeger_config": "tail.yaml"}),
+    ):
         settings = ServerSettings.from_environment({}, **asked)
-        server = Server.CASSANDRA if "nodes" in asked else Server.KAFKA
         with pytest.raises(ServerError, match="add --way processes"):
             Containers().start(server, settings, nobody)
 
