@@ -76,7 +76,7 @@ ATTEMPT = Attribute(
 STATE = Attribute(
     "taskstream.state",
     "how the attempt ended: retrying, succeeded, dead, …; of a record, what it makes of its task: "
-    "waiting, delayed, retrying, dead",
+    "waiting, delayed, retrying, dead. Absent, with run and attempt, on the record of a plain publish",
 )
 FINAL = Attribute("taskstream.final", "whether nothing follows this attempt")
 WORKER = Attribute("taskstream.worker", "who ran the attempt")

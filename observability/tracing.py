@@ -374,7 +374,7 @@ def publish_span(
     def describe() -> Attributes:
         return _publish_attributes(
             name, topic, task=task, task_id=task_id, key=key,
-            about=_FIRST if about is None else about(),
+            about=_PLAIN_PUBLISH if about is None else about(),
         )  # fmt: skip
 
     links = () if link is None else _links(link)
@@ -409,7 +409,7 @@ def publish_failed(
     if maker is None:
         return
     attributes = {
-        **_publish_attributes("send", topic, task=task, task_id=task_id, key=None, about=_FIRST), KEPT.name: True,
+        **_publish_attributes("send", topic, task=task, task_id=task_id, key=None, about=_PLAIN_PUBLISH), KEPT.name: True,
     }  # fmt: skip
     context = _sampled(_extract(((TRACEPARENT, pending),)))
     span = maker.tracer.start_span(f"send {topic}", context, SpanKind.PRODUCER, attributes)
@@ -466,8 +466,8 @@ def task_attributes(
     return attributes
 
 
-_FIRST = task_attributes(State.WAITING)
-"""What a plain publish says of its task."""
+_PLAIN_PUBLISH: Attributes = {}
+"""What a plain publish says of its task: that it waits for its first attempt goes without saying."""
 
 LOOK_EVERY = 0.1
 """Seconds for which nobody records once nobody did. Without a provider the library looks into the

@@ -137,7 +137,7 @@ def _told(span: Span) -> str:
 
 
 ONE_STORY = """\
-send 0 1 waiting
+send
   process 0 1 retrying ValueError
     INSERT
     send 0 2 retrying
