@@ -1,8 +1,7 @@
 """One trace tells the whole story of a task, as Jaeger shows it.
 
 Broken on purpose once, and seen to fail: a dead letter of the mover without its trace; hand-offs that begin
-traces of their own; attempts whose spans begin when they are handed to a child; a failed attempt of an
-unsampled trace that is not kept; a firing without its link.
+traces of their own; a failed attempt of an unsampled trace that is not kept; a firing without its link.
 """
 
 import random

@@ -2,15 +2,17 @@
 
 Broken on purpose once, and seen to fail: a failed attempt of an unsampled trace that is not kept; one
 that is kept with its flag left unsampled; a bound of the sampler that is off by one half; baggage
-without a bound.
+without a bound; an attempt that begins when it is handed over.
 """
 
 import asyncio
+import contextvars
 import importlib
 import inspect
 import pkgutil
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -233,6 +235,23 @@ def test_an_attempt_is_a_consumer_span_under_its_sender(spans: Spans) -> None:
         "taskstream.state": "succeeded",
         "taskstream.final": True,
     }
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_an_attempt_begins_when_it_is_entered(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    """Not when it is handed to a child, where it may wait; one that never runs begins at its verdict."""
+    now = 1_000
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    span = process_span(current_maker(), topic="t", headers=(), describe=dict)
+    now = 2_000
+    if runs:
+        contextvars.copy_context().run(span.enter)
+    now = 3_000
+    end(span, State.SUCCEEDED)
+    done = spans.one("process t")
+    assert (done.start_time, done.end_time) == (2_000 if runs else 3_000, 3_000)
 
 
 def test_a_record_without_a_trace_starts_one(spans: Spans) -> None:
