@@ -12,7 +12,6 @@ import inspect
 import pkgutil
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import baggage, context, trace
+from opentelemetry.sdk import trace as sdk_trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -243,7 +243,7 @@ def test_an_attempt_begins_when_it_is_entered(
 ) -> None:
     """Not when it is handed to a child, where it may wait; one that never runs begins at its verdict."""
     now = 1_000
-    monkeypatch.setattr(time, "time_ns", lambda: now)
+    monkeypatch.setattr(sdk_trace, "time_ns", lambda: now)
     span = process_span(current_maker(), topic="t", headers=(), describe=dict)
     now = 2_000
     if runs:
