@@ -364,12 +364,12 @@ def publish_span(
         headers = _inject(get_current()) if parent is None else _trace_headers(parent)
         return PublishSpan(None, headers) if headers else _UNTRACED_PUBLISH
     context = get_current() if parent is None else _extract(parent)
-    if not context:
+    if keep:
+        context = _sampled(context)
+    elif not context:
         unsampled = maker.unsampled_root()
         if unsampled is not None:
             return PublishSpan(None, ((TRACEPARENT, unsampled),))
-    if keep:
-        context = _sampled(context)
 
     def describe() -> Attributes:
         return _publish_attributes(
@@ -378,7 +378,10 @@ def publish_span(
         )  # fmt: skip
 
     links = () if link is None else _links(link)
-    span = maker.start(f"{name} {topic}", context, SpanKind.PRODUCER, describe, links)
+    # What is left of those without a context is sampled, and must not be drawn for a second time.
+    span = maker.start(
+        f"{name} {topic}", context, SpanKind.PRODUCER, describe, links, decided=not context
+    )
     headers = _inject(trace.set_span_in_context(span, context))
     return PublishSpan(span if span.is_recording() else None, headers)
 
@@ -408,9 +411,9 @@ def publish_failed(
     maker = current_maker() if pending else None
     if maker is None:
         return
-    attributes = {
-        **_publish_attributes("send", topic, task=task, task_id=task_id, key=None, about=_PLAIN_PUBLISH), KEPT.name: True,
-    }  # fmt: skip
+    attributes = _publish_attributes(
+        "send", topic, task=task, task_id=task_id, key=None, about={KEPT.name: True}
+    )
     context = _sampled(_extract(((TRACEPARENT, pending),)))
     span = maker.tracer.start_span(f"send {topic}", context, SpanKind.PRODUCER, attributes)
     if span.is_recording():
@@ -549,9 +552,20 @@ class SpanMaker:
         kind: SpanKind,
         describe: Describe,
         links: Sequence[Link] = (),
+        *,
+        decided: bool = False,
     ) -> Span:
-        """Starts a span. Of one that is not sampled nothing is made but its context."""
-        unsampled = self._unsampled(name, context, kind)
+        """Starts a span. Of one that is not sampled nothing is made but its context.
+
+        Args:
+            name: what it is called.
+            context: its parent and baggage.
+            kind: of the span.
+            describe: asked for what it says, if it is sampled.
+            links: to other traces.
+            decided: whether `unsampled_root` has been asked, so that only the SDK is left to be.
+        """
+        unsampled = None if decided else self._unsampled(name, context, kind)
         if unsampled is not None:
             return NonRecordingSpan(unsampled)
         return self.tracer.start_span(name, context, kind, describe(), links)
@@ -863,13 +877,17 @@ def _bounded(entries: Mapping[str, object]) -> str:
 
 
 def _sampled(context: Context) -> Context:
-    """The same context, as if its span had been sampled."""
+    """The same context, as if its span had been sampled; where there is none, one that nobody recorded."""
     span = trace.get_current_span(context).get_span_context()
-    if not span.is_valid or span.trace_flags.sampled:
+    if span.trace_flags.sampled:
         return context
     flags = TraceFlags(span.trace_flags | TraceFlags.SAMPLED)
     sampled = SpanContext(
-        span.trace_id, span.span_id, is_remote=True, trace_flags=flags, trace_state=span.trace_state
+        span.trace_id or getrandbits(128) or 1,
+        span.span_id or getrandbits(64) or 1,
+        is_remote=True,
+        trace_flags=flags,
+        trace_state=span.trace_state,
     )
     return trace.set_span_in_context(NonRecordingSpan(sampled), context)
 

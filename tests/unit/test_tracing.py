@@ -1,8 +1,8 @@
 """Spans as an exporter sees them, and what passes on where there is none.
 
 Broken on purpose once, and seen to fail: a failed attempt of an unsampled trace that is not kept; one
-that is kept with its flag left unsampled; a bound of the sampler that is off by one half; baggage
-without a bound; an attempt that begins when it is handed over.
+that is kept with its flag left unsampled; a bound of the sampler that is off by one half; a ratio
+that is drawn twice; baggage without a bound; an attempt that begins when it is handed over.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import inspect
 import pkgutil
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -505,6 +506,31 @@ def test_what_is_decided_without_a_span_is_what_the_sampler_says(
     assert len({span.headers for span in published}) == 500
     sampled = {span.headers[0][1] for span in published if flags_of(span.headers) & 1}
     assert len(spans.all()) == len(sampled)
+
+
+def test_a_ratio_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many traces so many are kept, whether they begin at a publish or at an attempt."""
+    spans = record(monkeypatch, ParentBasedTraceIdRatio(0.3))
+    for _ in range(2_000):
+        publish().acknowledged(0, 0)
+        end(process(()), State.SUCCEEDED)
+    counted = Counter(span.name.split()[0] for span in spans.all())
+    # Seven standard deviations to either side.
+    assert 450 < counted["send"] < 750
+    assert 450 < counted["process"] < 750
+
+
+def test_a_dead_letter_that_no_attempt_came_before_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its record had a trace or not."""
+    spans = record(monkeypatch, ParentBasedTraceIdRatio(0.0))
+    for headers in (UNSAMPLED, ()):
+        publish_span(
+            "shop.dead", task="charge", task_id="o-17", key=None, parent=headers, keep=True
+        ).acknowledged(0, 0)
+    first, second = spans.all()
+    assert parent_of(first) == int(SPAN_ID, 16)
+    assert second.context is not None
+    assert second.context.trace_flags.sampled
 
 
 @given(st.floats(0.0, 1.0), st.integers(0, 2**64 - 1))
