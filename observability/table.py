@@ -88,7 +88,7 @@ DELAY = Attribute(
     "taskstream.delay",
     "for how many seconds the record is to wait in delay topics; absent where it isn't",
 )
-REASON_OF_DEATH = Attribute(
+DEATH_REASON = Attribute(
     "taskstream.reason", "of a dead letter: why, in one word; absent elsewhere"
 )
 KEPT = Attribute(
@@ -96,7 +96,7 @@ KEPT = Attribute(
     "true where the attempt failed in a trace that was not sampled, and was recorded for it: leave it "
     "out where spans are counted; absent elsewhere",
 )
-SCHEDULE = Attribute("taskstream.schedule", "the schedule that fired the task; absent elsewhere")
+FIRED_BY = Attribute("taskstream.schedule", "the schedule that fired the task; absent elsewhere")
 
 
 # --- spans -----------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ PUBLISH = Span(
     "from publish or hand-off to Kafka's acknowledgement; child of what is current in the caller, or "
     "of the attempt that asked for the hand-off",
     (MESSAGING_SYSTEM, OPERATION_NAME, OPERATION_TYPE, DESTINATION, PARTITION, OFFSET, MESSAGE_KEY,
-     MESSAGE_ID, TASK, RUN, ATTEMPT, STATE, DELAY, REASON_OF_DEATH),
+     MESSAGE_ID, TASK, RUN, ATTEMPT, STATE, DELAY, DEATH_REASON),
 )  # fmt: skip
 PROCESS = Span(
     "process {topic}",
@@ -151,7 +151,7 @@ FIRE = Span(
     "PRODUCER",
     "the task of a schedule's instant, until Kafka's acknowledgement; begins a trace, linked to that of the "
     "last firing that this scheduler knows",
-    (*_SENT_ANEW, SCHEDULE),
+    (*_SENT_ANEW, FIRED_BY),
 )
 
 REDRIVE = Span(

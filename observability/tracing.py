@@ -55,6 +55,7 @@ from taskstream.observability.table import (
     DB_NAMESPACE,
     DB_OPERATION,
     DB_SYSTEM,
+    DEATH_REASON,
     DELAY,
     DESTINATION,
     ERROR_EVENT,
@@ -63,6 +64,7 @@ from taskstream.observability.table import (
     EXCEPTION_STACKTRACE,
     EXCEPTION_TYPE,
     FINAL,
+    FIRED_BY,
     GROUP,
     IDEMPOTENT,
     INSTRUMENTATION,
@@ -74,9 +76,7 @@ from taskstream.observability.table import (
     OPERATION_NAME,
     OPERATION_TYPE,
     PARTITION,
-    REASON_OF_DEATH,
     RUN,
-    SCHEDULE,
     SCHEMA_URL,
     STATE,
     TASK,
@@ -463,9 +463,9 @@ def task_attributes(
     if delay is not None:
         attributes[DELAY.name] = round(max(0.0, delay), 3)
     if reason is not None:
-        attributes[REASON_OF_DEATH.name] = reason
+        attributes[DEATH_REASON.name] = reason
     if schedule is not None:
-        attributes[SCHEDULE.name] = schedule
+        attributes[FIRED_BY.name] = schedule
     return attributes
 
 

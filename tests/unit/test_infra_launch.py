@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from taskstream.infra.catalogue import DEFAULT_SERVERS, HOST, Server
 from taskstream.infra.containers import TRACES_FILE
