@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing as closing_at_end
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -456,6 +457,7 @@ class _Redrive:
             key=one.key.decode(errors="replace"),
             parent=one.trace,
             name="redrive",
+            about=partial(tracing.task_attributes, State.WAITING, run=envelope.run),
         )
         tasks.send(
             one.home.topic,

@@ -8,6 +8,7 @@ or a run announced in the result store) and the same partition, where it is reco
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from taskstream.admin.choosing import Chooser, Chosen
@@ -39,6 +40,7 @@ from taskstream.core.replay import (
     new_id,
     repeated,
 )
+from taskstream.core.states import State
 from taskstream.observability import tracing
 from taskstream.schemas.framing import Reference, parse
 
@@ -205,6 +207,7 @@ class Republisher:
             key=None if _is_keyless(chosen) else (record.key or b"").decode(errors="replace"),
             link=envelope.trace,
             name="replay",
+            about=partial(tracing.task_attributes, State.WAITING, run=again.run),
         )
         self._resender.send(
             topic,

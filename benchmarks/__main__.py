@@ -36,7 +36,10 @@ told = Console(stderr=True, highlight=False)
 def run(
     *,
     only: Annotated[
-        str, typer.Option(help="Contenders or projects, separated by commas; or 'growth'.")
+        str,
+        typer.Option(
+            help="Contenders or projects, separated by commas; 'growth', or what grows, as 'tracing'."
+        ),
     ] = "",
     repeats: Annotated[int | None, typer.Option(help="How often all is done.", min=1)] = None,
     peers: Annotated[bool, typer.Option(help="Measure the peers, too.")] = True,
@@ -73,12 +76,14 @@ def run(
             print(f"{one.name:22}{one.title}: {one.tuned}")
         return
     names = [name.strip() for name in only.split(",") if name.strip()]
+    axes = ",".join([*filter(None, [axes]), *(name for name in names if name in growth.AXES)])
+    names = [name for name in names if name not in growth.AXES]
     with_growth = (
         grow if grow is not None else bool(axes) or "growth" in names or not (short or names)
     )
     names = [name for name in names if name != "growth"]
     try:
-        contenders = () if only.strip() == "growth" else chosen(names, peers=peers)
+        contenders = () if only.strip() and not names else chosen(names, peers=peers)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--only") from error
     base: Document | None = json.loads(compare.read_text("utf-8")) if compare else None

@@ -20,8 +20,10 @@ Header = tuple[str, bytes | None]
 _LATEST = 1e11
 """Seconds since 1970 that no time of ours reaches: beyond it a header holds something else."""
 
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
 BAGGAGE = "baggage"
-TRACE_HEADERS = ("traceparent", "tracestate", BAGGAGE)
+TRACE_HEADERS = (TRACEPARENT, TRACESTATE, BAGGAGE)
 """W3C Trace Context and Baggage: replaced on every hop, never appended."""
 
 LOOKUP_HEADER = "ts-lookup"
@@ -142,6 +144,14 @@ class Envelope(NamedTuple):
         if self.attempt > 1:
             return self.since or first
         return appended if self.run else max(first, self.due or first)
+
+    def ready_from(self, appended: float) -> float:
+        """From when this attempt could have run, seconds since 1970: its publish, or its due time.
+
+        Args:
+            appended: the record's timestamp, which counts where a later run begins.
+        """
+        return self.due or (appended if self.run else self.published or appended)
 
     def next_attempt(
         self, *, due: float, counts: bool = True, grace: float | None = None

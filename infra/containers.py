@@ -22,6 +22,8 @@ from taskstream.infra.settings import INNER_PORTS, ServerSettings, data_home, va
 from taskstream.infra.state import Record
 
 COMPOSE_FILE = Path(__file__).parent / "compose.yaml"
+TRACES_FILE = COMPOSE_FILE.with_name("compose.traces.yaml")
+"""What is laid over it where Jaeger keeps its traces in Cassandra."""
 
 
 def docker_answers() -> bool:
@@ -119,13 +121,16 @@ def _require_plain(server: Server, settings: ServerSettings) -> None:
     wanted = {
         "more than one node": len(settings.nodes_of(server)) > 1,
         "kafka_properties": server is Server.KAFKA and bool(settings.kafka_lines),
+        "jaeger_config": server is Server.JAEGER and bool(settings.jaeger_config),
     }
     for what in (what for what, asked in wanted.items() if asked):
         raise ServerError(f"{server}: {what} can't be had in containers: add --way processes")
 
 
 def _compose(settings: ServerSettings, *arguments: str) -> str:
-    command = ("docker", "compose", "-p", project_of(settings), "-f", str(COMPOSE_FILE), *arguments)
+    files = [COMPOSE_FILE, *([TRACES_FILE] if settings.jaeger_storage == "cassandra" else [])]
+    named = [word for file in files for word in ("-f", str(file))]
+    command = ("docker", "compose", "-p", project_of(settings), *named, *arguments)
     ended = subprocess.run(
         command,
         env={**os.environ, **compose_environment(settings)},

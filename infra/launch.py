@@ -8,9 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
+from textwrap import indent
 
 from taskstream.infra.catalogue import HOST, Server, host_of
 from taskstream.infra.settings import ServerSettings
+
+JAEGER_KEYSPACE = "jaeger"
+"""Where Jaeger keeps its traces in Cassandra, if it does."""
 
 TEMPLATES = Path(__file__).parent / "files"
 
@@ -144,13 +148,26 @@ def _cassandra_yaml(settings: ServerSettings, node: int) -> str:
 
 def _jaeger(settings: ServerSettings, software: Path) -> Launch:
     yaml = settings.folder(Server.JAEGER) / "jaeger.yaml"
+    laid_over = settings.jaeger_config and Path(settings.jaeger_config).expanduser().absolute()
+    more = ("--config", str(laid_over)) if laid_over else ()
     return Launch(
-        command=(str(software / "jaeger"), "--config", str(yaml)),
-        files={yaml: _filled("jaeger.yaml", settings, Server.JAEGER)},
+        command=(str(software / "jaeger"), "--config", str(yaml), *more),
+        files={yaml: _jaeger_yaml(settings)},
         # Jaeger traces itself, to port 4317 whatever we configure: its spans would stand among the
         # user's, or, where that port is another's, keep it from stopping for ten seconds.
         environment={"OTEL_TRACES_SAMPLER": "always_off"},
     )
+
+
+def _jaeger_yaml(settings: ServerSettings) -> str:
+    name = f"jaeger-{settings.jaeger_storage}.yaml"
+    nodes = [host_of(node) for node in settings.nodes_of(Server.CASSANDRA)]
+    backend = Template((TEMPLATES / name).read_text(encoding="utf-8")).substitute(
+        nodes=", ".join(nodes), port=settings.cassandra_port, copies=min(3, len(nodes)),
+        keyspace=JAEGER_KEYSPACE,
+    )  # fmt: skip
+    # The template has the place for it; what a backend needs stands in a file of its own.
+    return _filled("jaeger.yaml", settings, Server.JAEGER, storage=indent(backend, " " * 8).strip())
 
 
 def _registry(settings: ServerSettings, software: Path, java: str) -> Launch:
@@ -183,12 +200,14 @@ def _filled(
     *,
     node: int = 1,
     seeds: Iterable[int] = (),
+    storage: str = "",
 ) -> str:
     text = (TEMPLATES / template).read_text(encoding="utf-8")
-    storage = settings.cassandra_storage_port
+    storage_port = settings.cassandra_storage_port
     return Template(text).substitute(
         host=host_of(node),
         folder=settings.folder(server, node),
-        seeds=",".join(f"{host_of(seed)}:{storage}" for seed in seeds),
+        storage=storage,
+        seeds=",".join(f"{host_of(seed)}:{storage_port}" for seed in seeds),
         **{name: str(port) for name, port in settings.ports(server).items()},
     )

@@ -122,8 +122,9 @@ def up(
 
         with ThreadPoolExecutor(max_workers=len(servers) or 1) as threads:
             try:
-                for done in [threads.submit(bring_up, server) for server in servers]:
-                    done.result()
+                for wave in waves(servers, settings):
+                    for done in [threads.submit(bring_up, server) for server in wave]:
+                        done.result()
             except BaseException:
                 # An interrupt from the keyboard: the threads must not wait on for minutes.
                 start.interrupted.set()
@@ -131,6 +132,16 @@ def up(
         if errors:
             raise ServerError("\n".join(errors))
         return _look_at([record for record in start.state.records if record.server in servers])
+
+
+def waves(servers: Sequence[Server], settings: ServerSettings) -> list[list[Server]]:
+    """Which servers start together; those of a later wave need one of an earlier."""
+    later = {Server.JAEGER} if settings.jaeger_storage == "cassandra" else set()
+    first, second = (
+        [server for server in servers if (server in later) is is_later]
+        for is_later in (False, True)
+    )
+    return [wave for wave in (first, second) if wave]
 
 
 def down(

@@ -30,6 +30,9 @@ INNER_PORTS = frozenset({"kafka_controller_port", "cassandra_storage_port"})
 MOST_NODES = 9
 """How many nodes of one server there may be: a laptop has no room for more."""
 
+STORAGES = ("memory", "cassandra")
+"""Where Jaeger can keep traces."""
+
 _HEAP = re.compile(r"[1-9][0-9]*[mg]")
 
 
@@ -53,13 +56,16 @@ class ServerSettings:
         registry_heap: the registry's Java heap.
         nodes: of Cassandra, on 127.0.0.1, 127.0.0.2 and so on; more than one only as plain
             processes, each with that heap, and with data of their own.
+        jaeger_storage: where Jaeger keeps traces: "memory", whose traces go with it, or "cassandra", in
+            the keyspace `jaeger` of the Cassandra beside it, for two days.
+        jaeger_config: a file that is laid over Jaeger's configuration; only for plain processes.
         kafka_properties: more of Kafka's configuration, `name=value` with semicolons between; only
             for plain processes.
         way: "containers" or "processes"; empty means containers where a Docker daemon answers.
 
     Raises:
         ConfigError: a port is out of range or given twice, a heap is not a size, there are too many
-            nodes, a property has no value, a way is unknown.
+            nodes, a property has no value, a way or a storage is unknown.
     """
 
     data_dir: Path
@@ -76,6 +82,8 @@ class ServerSettings:
     cassandra_heap: str = "1g"
     registry_heap: str = "384m"
     nodes: int = 1
+    jaeger_storage: str = "memory"
+    jaeger_config: str = ""
     kafka_properties: str = ""
     way: str = ""
 
@@ -100,6 +108,10 @@ class ServerSettings:
         if any("=" not in line for line in self.kafka_lines):
             raise ConfigError(
                 f"kafka_properties must be name=value;name=value, not {self.kafka_properties!r}"
+            )
+        if self.jaeger_storage not in STORAGES:
+            raise ConfigError(
+                f"jaeger_storage must be one of {', '.join(STORAGES)}, not {self.jaeger_storage!r}"
             )
         if self.way not in ("", *WayName):
             raise ConfigError(f"way must be one of {', '.join(WayName)}, not {self.way!r}")

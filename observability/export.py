@@ -2,11 +2,13 @@
 
 Invariant: a collector that is slow, gone or broken costs spans and nothing else. It slows no task,
 delays an exit by some seconds at most, and leaves one line in the log when it goes and one when it
-comes back.
+comes back, with the number of spans that were lost.
 """
 
 import atexit
+import itertools
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 
@@ -15,6 +17,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.observability.logs import logger
@@ -43,16 +46,13 @@ def start(endpoint: str, service: str) -> Callable[[], None]:
     url = endpoint if "://" in endpoint else f"http://{endpoint}"
     exporter = CalmExporter(OTLPSpanExporter(url, timeout=_TIMEOUT), url)
     provider = TracerProvider(
-        resource=Resource.create({SERVICE_NAME: service}), shutdown_on_exit=False
+        resource=Resource.create({SERVICE_NAME: service}),
+        shutdown_on_exit=False,
+        id_generator=DrawnIds(),
     )
-    provider.add_span_processor(
-        BatchSpanProcessor(
-            exporter,
-            max_queue_size=_QUEUE,
-            max_export_batch_size=_BATCH,
-            schedule_delay_millis=_INTERVAL * 1000,
-        )
-    )
+    provider.add_span_processor(BoundedProcessor(exporter))
+    # The SDK's queue of a forked child is empty, so ours must be.
+    os.register_at_fork(after_in_child=exporter.forget)
     trace.set_tracer_provider(provider)
 
     def flush() -> None:
@@ -62,6 +62,46 @@ def start(endpoint: str, service: str) -> Callable[[], None]:
 
     atexit.register(flush)
     return flush
+
+
+class BoundedProcessor(BatchSpanProcessor):
+    """Queues spans for an exporter, as far as there is room, and counts those for which there is none."""
+
+    def __init__(self, exporter: "CalmExporter") -> None:
+        super().__init__(
+            exporter,
+            max_queue_size=_QUEUE,
+            max_export_batch_size=_BATCH,
+            schedule_delay_millis=_INTERVAL * 1000,
+        )
+        self._exporter = exporter
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Takes a span that has ended, from any thread; never waits."""
+        # Asked before the SDK is: a full queue of its own would be a foreign line in the log.
+        if self._exporter.has_room():
+            super().on_end(span)
+
+
+class DrawnIds(RandomIdGenerator):
+    """Uses trace ids that were drawn before the SDK is asked for a span.
+
+    So whether a trace is sampled, which depends on its id, is known without one (`tracing.SpanMaker`).
+    Only a provider of ours has it: all samplers that ours may have look at the id and the parent alone.
+    """
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def give(self, trace_id: int) -> None:
+        """The next trace that begins in this thread has this id."""
+        self._local.drawn = trace_id
+
+    def generate_trace_id(self) -> int:
+        """The id that was given, once; else a random one."""
+        drawn: int = getattr(self._local, "drawn", 0)
+        self._local.drawn = 0
+        return drawn or super().generate_trace_id()
 
 
 class CalmExporter(SpanExporter):
@@ -79,17 +119,51 @@ class CalmExporter(SpanExporter):
         self._clock = clock
         self._failed_at: float | None = None
         self._deadline: float | None = None
+        self._ended = itertools.count(1)  # a step of it is one step of the interpreter
+        self._gone = 0
+        self._counting = threading.Lock()
+        self._dropped = 0
+        self._overflowing = False
         self._quiet = QuietThread()
         logging.getLogger(FOREIGN_LOGGER).addFilter(self._quiet)
 
+    def has_room(self) -> bool:
+        """Whether one more span may wait; if not, it counts as dropped. From any thread."""
+        if next(self._ended) - self._gone <= _QUEUE:
+            return True
+        with self._counting:
+            self._gone += 1
+            self._dropped += 1
+            told, self._overflowing = self._overflowing, True
+        if not told:
+            _log.warning(
+                "spans come faster than the collector takes them, and some are dropped: sample fewer "
+                "traces (OTEL_TRACES_SAMPLER), or give the collector more room",
+                endpoint=self._destination,
+            )
+        return False
+
+    def forget(self) -> None:
+        """Nothing waits any more."""
+        self._ended, self._gone, self._dropped = itertools.count(1), 0, 0
+        self._counting = threading.Lock()
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Delivers the spans, unless the last try failed a moment ago."""
-        if self._resting():
-            return SpanExportResult.FAILURE
+        result = SpanExportResult.FAILURE if self._resting() else self._deliver(spans)
+        with self._counting:
+            self._gone += len(spans)
+            if result is SpanExportResult.FAILURE:
+                self._dropped += len(spans)
+        return result
+
+    def _deliver(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         reason = self._try(spans)
         if reason is None:
-            if self._failed_at is not None:
-                _log.info("spans are delivered again", endpoint=self._destination)
+            if self._failed_at is not None or self._overflowing:
+                _log.info(
+                    "spans are delivered again", endpoint=self._destination, dropped=self._lost()
+                )
             self._failed_at = None
             return SpanExportResult.SUCCESS
         if self._failed_at is None:
@@ -106,13 +180,22 @@ class CalmExporter(SpanExporter):
         self._deadline = self._clock.monotonic() + seconds
 
     def shutdown(self) -> None:
-        """Closes the other exporter."""
+        """Closes the other exporter, and tells of what was lost and not told yet."""
+        lost = self._lost()
+        if lost:
+            _log.info("spans were dropped", endpoint=self._destination, dropped=lost)
         self._inner.shutdown()
         logging.getLogger(FOREIGN_LOGGER).removeFilter(self._quiet)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the SDK's name
         """Nothing is kept here."""
         return True
+
+    def _lost(self) -> int:
+        """How many spans were dropped since it was last asked."""
+        with self._counting:
+            lost, self._dropped, self._overflowing = self._dropped, 0, False
+        return lost
 
     def _resting(self) -> bool:
         now = self._clock.monotonic()

@@ -35,7 +35,7 @@ class Attribute:
 
 MESSAGING_SYSTEM = Attribute("messaging.system", "always `kafka`")
 OPERATION_NAME = Attribute(
-    "messaging.operation.name", "what was done, in our words: send, redrive, replay, process"
+    "messaging.operation.name", "what was done, in our words: send, fire, redrive, replay, process"
 )
 OPERATION_TYPE = Attribute(
     "messaging.operation.type", "what was done, in the conventions' words: send, process"
@@ -68,9 +68,35 @@ EXCEPTION_STACKTRACE = Attribute(
 
 TASK = Attribute("taskstream.task", "the task's name")
 RUN = Attribute("taskstream.run", "0 for the first publish, +1 for each redrive or replay")
-ATTEMPT = Attribute("taskstream.attempt", "which try of the run this is; 1 is the first")
-STATE = Attribute("taskstream.state", "how the attempt ended: retrying, succeeded, dead, …")
+ATTEMPT = Attribute(
+    "taskstream.attempt",
+    "which try of the run this is; 1 is the first. Of a record: the one that it asks for; of a dead "
+    "letter: the last one that was made",
+)
+STATE = Attribute(
+    "taskstream.state",
+    "how the attempt ended: retrying, succeeded, dead, …; of a record, what it makes of its task: "
+    "waiting, delayed, retrying, dead. Absent, with run and attempt, on the record of a plain publish",
+)
+FINAL = Attribute("taskstream.final", "whether nothing follows this attempt")
 WORKER = Attribute("taskstream.worker", "who ran the attempt")
+WAITED = Attribute(
+    "taskstream.waited",
+    "seconds since the attempt could have run (its publish, or its due time) until it began",
+)
+DELAY = Attribute(
+    "taskstream.delay",
+    "for how many seconds the record is to wait in delay topics; absent where it isn't",
+)
+DEATH_REASON = Attribute(
+    "taskstream.reason", "of a dead letter: why, in one word; absent elsewhere"
+)
+KEPT = Attribute(
+    "taskstream.kept",
+    "true where the attempt failed in a trace that was not sampled, and was recorded for it: leave it "
+    "out where spans are counted; absent elsewhere",
+)
+FIRED_BY = Attribute("taskstream.schedule", "the schedule that fired the task; absent elsewhere")
 
 
 # --- spans -----------------------------------------------------------------------------------------
@@ -99,14 +125,14 @@ PUBLISH = Span(
     "from publish or hand-off to Kafka's acknowledgement; child of what is current in the caller, or "
     "of the attempt that asked for the hand-off",
     (MESSAGING_SYSTEM, OPERATION_NAME, OPERATION_TYPE, DESTINATION, PARTITION, OFFSET, MESSAGE_KEY,
-     MESSAGE_ID, TASK),
+     MESSAGE_ID, TASK, RUN, ATTEMPT, STATE, DELAY, DEATH_REASON),
 )  # fmt: skip
 PROCESS = Span(
     "process {topic}",
     "CONSUMER",
-    "one attempt, from its start to its verdict; child of, and linked to, the span that sent the record",
+    "one attempt, from its start to its verdict; child of the span that sent the record",
     (MESSAGING_SYSTEM, OPERATION_NAME, OPERATION_TYPE, DESTINATION, PARTITION, OFFSET, MESSAGE_KEY,
-     MESSAGE_ID, GROUP, TASK, RUN, ATTEMPT, STATE, WORKER),
+     MESSAGE_ID, GROUP, TASK, RUN, ATTEMPT, STATE, FINAL, WORKER, WAITED, KEPT),
 )  # fmt: skip
 STORE = Span(
     "INSERT {table}",
@@ -115,12 +141,25 @@ STORE = Span(
     (DB_SYSTEM, DB_NAMESPACE, DB_COLLECTION, DB_OPERATION, DB_BATCH_SIZE, CONSISTENCY, IDEMPOTENT),
 )
 
+_SENT_ANEW = (
+    MESSAGING_SYSTEM, OPERATION_NAME, OPERATION_TYPE, DESTINATION, PARTITION, OFFSET, MESSAGE_KEY,
+    MESSAGE_ID, TASK, RUN, ATTEMPT, STATE,
+)  # fmt: skip
+
+FIRE = Span(
+    "fire {topic}",
+    "PRODUCER",
+    "the task of a schedule's instant, until Kafka's acknowledgement; begins a trace, linked to that of the "
+    "last firing that this scheduler knows",
+    (*_SENT_ANEW, FIRED_BY),
+)
+
 REDRIVE = Span(
     "redrive {topic}",
     "PRODUCER",
     "a dead task's record for its new run, until Kafka's acknowledgement; child of the span that sent the "
     "dead letter, so that one trace tells of all runs",
-    PUBLISH.attributes,
+    _SENT_ANEW,
 )
 
 REPLAY = Span(
@@ -128,10 +167,10 @@ REPLAY = Span(
     "PRODUCER",
     "a task's record that is published again, until Kafka's acknowledgement; begins a trace, linked to the "
     "old one",
-    PUBLISH.attributes,
+    _SENT_ANEW,
 )
 
-SPANS = (PUBLISH, PROCESS, STORE, REDRIVE, REPLAY)
+SPANS = (PUBLISH, PROCESS, STORE, FIRE, REDRIVE, REPLAY)
 """All spans, in the order of a task's life."""
 
 ERROR_EVENT = "exception"

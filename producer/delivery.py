@@ -10,8 +10,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from taskstream.broker.failures import QueueFull, RecordTooLarge, TimedOut
+from taskstream.core.envelope import Header
 from taskstream.core.errors import BrokerError, PublishError, PublishTimeout, TooLarge
-from taskstream.observability.tracing import PublishSpan
+from taskstream.observability.tracing import PublishSpan, publish_failed, trace_of
 from taskstream.producer.routing import PublishRequest
 
 if TYPE_CHECKING:
@@ -46,11 +47,16 @@ class Delivery:
         self._task = request.envelope.task
         self._topic = request.topic
         self._size_bytes = len(request.value)
-        self._span = span
+        self._span = span.pending
         self._lock = lock  # one for all deliveries of a publisher: taken only to begin waiting
         self._ack: Ack | None = None
         self._error: PublishError | None = None
         self._future: Future[Ack] | None = None
+
+    @property
+    def trace(self) -> tuple[Header, ...]:
+        """The W3C headers of its trace, for a link to it; empty where there is none."""
+        return trace_of(self._span)
 
     @property
     def arrived(self) -> bool:
@@ -101,11 +107,14 @@ class Delivery:
     def settle(self, ack: "Ack | None", error: BrokerError | None) -> None:
         """Hears the sender's report; called once, from its thread."""
         if ack is not None:
-            self._span.acknowledged(*ack)
+            if isinstance(self._span, PublishSpan):
+                self._span.acknowledged(*ack)
             self._ack = ack
         elif error is not None:
             self._error = self.failure(error)
-            self._span.failed(self._error)
+            publish_failed(
+                self._span, self._error, topic=self._topic, task=self._task, task_id=self.id
+            )
         if self._future is not None:
             self._resolve(self._future)
 

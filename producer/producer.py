@@ -4,6 +4,7 @@ Deals in bytes; what they mean is encoded above. Importing this loads no Kafka c
 publish does.
 """
 
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,8 +14,9 @@ from taskstream.core.envelope import Header, write
 from taskstream.core.errors import BrokerError
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
+from taskstream.core.states import State
 from taskstream.observability.metrics import Metrics
-from taskstream.observability.tracing import publish_span
+from taskstream.observability.tracing import Attributes, PublishSpan, publish_span, task_attributes
 from taskstream.producer.delivery import Delivery, name_of, publish_error
 from taskstream.producer.routing import PublishRequest, route
 
@@ -145,7 +147,7 @@ class Publisher:
                 name = name_of(envelope.task, envelope.id)
                 raise publish_error(name, request.topic, len(request.value), error) from error
             topic, envelope, headers = routed.topic, routed.envelope, None
-        span = publish_span(topic, task=envelope.task, task_id=envelope.id, key=request.key)
+        span = _span(topic, request, self._clock)
         if headers is None:
             headers = write(envelope._replace(trace=()) if envelope.trace else envelope)
         headers += span.headers
@@ -169,6 +171,30 @@ class Publisher:
     def _needs_no_answer(self, request: PublishRequest) -> bool:
         sender, due = self._sender(), request.envelope.due
         return sender.knows(request.topic) and (due is None or due <= self._clock.now())
+
+
+def _span(topic: str, request: PublishRequest, clock: Clock) -> PublishSpan:
+    envelope, fired = request.envelope, request.fired
+    about = None if topic == request.topic and fired is None else partial(_told, request, clock)
+    return publish_span(
+        topic,
+        task=envelope.task,
+        task_id=envelope.id,
+        key=request.key,
+        link=None if fired is None else fired.last,
+        name="send" if fired is None else "fire",
+        about=about,
+    )
+
+
+def _told(request: PublishRequest, clock: Clock) -> Attributes:
+    """What the span says of a task that is delayed, or fired."""
+    due, fired = request.envelope.due, request.fired
+    return task_attributes(
+        State.WAITING if due is None else State.DELAYED,
+        delay=None if due is None else due - clock.now(),
+        schedule=None if fired is None else fired.schedule,
+    )
 
 
 class _Parcel(NamedTuple):

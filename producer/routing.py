@@ -15,6 +15,18 @@ from taskstream.core.names import Names
 from taskstream.core.tiers import DAY, LONGEST_DELAY, tier_for
 
 
+class Fired(NamedTuple):
+    """A schedule's firing.
+
+    Args:
+        schedule: the schedule's name.
+        last: W3C headers of the last firing that is known; empty for none.
+    """
+
+    schedule: str
+    last: tuple[Header, ...] = ()
+
+
 class PublishRequest(NamedTuple):
     """One task to publish.
 
@@ -24,6 +36,7 @@ class PublishRequest(NamedTuple):
         envelope: its metadata; `due` in the future makes it wait in a delay topic first.
         key: its ordering key; tasks without one are spread by their id.
         headers: those of the envelope, where the caller has written them already.
+        fired: where a schedule publishes it.
     """
 
     topic: str
@@ -31,6 +44,7 @@ class PublishRequest(NamedTuple):
     envelope: Envelope
     key: str | None = None
     headers: list[Header] | None = None
+    fired: Fired | None = None
 
     @property
     def key_bytes(self) -> bytes:

@@ -26,7 +26,7 @@ from taskstream.broker.records import Record
 from taskstream.broker.sender import Ack, Sender
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.cron import instants
-from taskstream.core.envelope import Envelope, Place
+from taskstream.core.envelope import Envelope, Header, Place
 from taskstream.core.errors import (
     BrokerError,
     ConfigError,
@@ -54,7 +54,7 @@ from taskstream.observability import logs, table, tracing
 from taskstream.observability.metrics import Metrics
 from taskstream.producer.delivery import Delivery
 from taskstream.producer.producer import Publisher
-from taskstream.producer.routing import PublishRequest, partition_for
+from taskstream.producer.routing import Fired, PublishRequest, partition_for
 from taskstream.results.open import open_store
 from taskstream.results.row import current
 from taskstream.results.store import ResultStore
@@ -188,6 +188,8 @@ class Firing:
         self._turning = threading.Lock()
         self._asking: dict[str, Asking] = {}
         self._told: dict[str, str] = {}
+        # The trace of the last firing of each schedule, as far as this process has fired it.
+        self._traces: dict[str, tuple[Header, ...]] = {}
         self._store: ResultStore | None = None
         self._opened: tuple[Publisher, Sender] | None = None
         self._closing = False
@@ -377,8 +379,7 @@ class Firing:
         for work in firing:
             try:
                 work.deliveries = [
-                    publisher.publish(_request(work.schedule, self._names, instant, now))
-                    for instant in work.instants
+                    self._fire(publisher, work.schedule, instant, now) for instant in work.instants
                 ]
             except (PublishError, ConfigError) as error:
                 self._fail(work, error, now)
@@ -391,6 +392,15 @@ class Firing:
             else:
                 if work.instants:
                     self._succeed(work, now)
+
+    def _fire(
+        self, publisher: Publisher, schedule: Schedule, instant: float, now: float
+    ) -> Delivery:
+        delivery = publisher.publish(
+            _request(schedule, self._names, instant, now, self._traces.get(schedule.name, ()))
+        )
+        self._traces[schedule.name] = delivery.trace
+        return delivery
 
     def _fail(self, work: _Work, error: TaskstreamError, now: float) -> None:
         self._tell(work.schedule.name, "a schedule could not fire; it is tried again", error)
@@ -515,8 +525,10 @@ class Firing:
             _log.error(what, schedule=name, error=str(error))
 
 
-def _request(schedule: Schedule, names: Names, instant: float, now: float) -> PublishRequest:
-    """The task of one firing; whoever fires the same instant makes the same."""
+def _request(
+    schedule: Schedule, names: Names, instant: float, now: float, last: tuple[Header, ...]
+) -> PublishRequest:
+    """The task of one firing; whoever fires the same instant makes the same, but for its trace."""
     envelope = Envelope(
         task=schedule.task,
         id=task_id(names.app, schedule.name, instant),
@@ -526,7 +538,9 @@ def _request(schedule: Schedule, names: Names, instant: float, now: float) -> Pu
         lookup=True,
     )
     topic = names.tasks(schedule.queue, schedule.priority)
-    return PublishRequest(topic, schedule.value, envelope, schedule.key)
+    return PublishRequest(
+        topic, schedule.value, envelope, schedule.key, fired=Fired(schedule.name, last)
+    )
 
 
 def _settle(outcome: "Future[None]", _ack: Ack | None, error: BrokerError | None) -> None:

@@ -16,7 +16,9 @@ import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from taskstream._version import __version__
 from taskstream.broker.failures import RecordTooLarge, UnknownTopic
@@ -27,8 +29,8 @@ from taskstream.broker.records import Record
 from taskstream.broker.sender import Ack, Sender
 from taskstream.broker.topics import Topics
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
-from taskstream.core.envelope import HEADER_ROOM_BYTES, Death, Place, bury, enter, stay_of
-from taskstream.core.errors import BrokerError, TaskstreamError, Undecodable
+from taskstream.core.envelope import HEADER_ROOM_BYTES, Death, Place, bury, enter, peek, stay_of
+from taskstream.core.errors import BrokerError, MissingExtra, TaskstreamError, Undecodable
 from taskstream.core.faultpoints import (
     AFTER_MOVE,
     AFTER_MOVER_COMMIT,
@@ -38,7 +40,8 @@ from taskstream.core.faultpoints import (
 )
 from taskstream.core.names import Names
 from taskstream.core.settings import Settings
-from taskstream.observability import logs, table
+from taskstream.core.states import State
+from taskstream.observability import logs, table, tracing
 from taskstream.observability.metrics import Metrics, Reading
 from taskstream.scheduler.due import (
     AHEAD,
@@ -348,16 +351,19 @@ class Scheduler:
         if waiting.refused or waiting.home is None:
             reason = "Undecodable" if waiting.home is None else "Undeliverable"
             death = Death(reason, waiting.refused[:8000], record.source, now)
-            move, headers = (
-                Move(self._names.dead, None, home=False),
-                bury(record.headers, death, ()),
-            )
+            move = Move(self._names.dead, None, home=False)
+            span = self._burying(record, reason)
+            headers = bury(record.headers, death, span.headers)
         else:
-            move = next_move(waiting, self._names, now)
+            move, span = next_move(waiting, self._names, now), None
             headers = enter(record.headers, record.timestamp)
         to = DEAD if move.topic == self._names.dead else HOME if move.home else TIER
 
-        def done(_ack: Ack | None, error: BrokerError | None) -> None:
+        def done(ack: Ack | None, error: BrokerError | None) -> None:
+            if span is not None and ack is not None:
+                span.acknowledged(ack.partition, ack.offset)
+            elif span is not None:
+                span.failed(error or BrokerError("no acknowledgement"))
             self._moved.append(_Moved(waiting, to, error))
 
         fault_point(BEFORE_MOVE)
@@ -374,6 +380,21 @@ class Scheduler:
             )
         except BrokerError as error:
             done(None, error)
+
+    def _burying(self, record: Record, reason: str) -> tracing.PublishSpan:
+        """The span of a dead letter that no attempt came before."""
+        with suppress(MissingExtra):  # then it passes on the trace that the record came with
+            tracing.setup(self._settings.otlp_endpoint, f"{self._names.app}-scheduler")
+        known = peek(record.headers)
+        return tracing.publish_span(
+            self._names.dead,
+            task=known.task,
+            task_id=known.task_id.decode(errors="replace"),
+            key=None if record.key is None else record.key.decode(errors="replace"),
+            parent=record.headers,
+            about=partial(tracing.task_attributes, State.DEAD, reason=reason),
+            keep=True,
+        )
 
     def _settle(self) -> None:
         """Finishes the offsets of what Kafka has acknowledged since."""

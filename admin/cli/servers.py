@@ -118,6 +118,13 @@ def up(
         int | None,
         _setting("nodes", "Cassandra nodes, on 127.0.0.1, 127.0.0.2 and so on, default 1."),
     ] = None,
+    jaeger_storage: Annotated[
+        str | None,
+        _setting("jaeger_storage", "Where Jaeger keeps traces: memory (default) or cassandra."),
+    ] = None,
+    jaeger_config: Annotated[
+        str | None, _setting("jaeger_config", "A file to be laid over Jaeger's configuration.")
+    ] = None,
     kafka_properties: Annotated[
         str | None,
         _setting("kafka_properties", "More of Kafka's configuration: name=value;name=value."),
@@ -150,6 +157,8 @@ def up(
             cassandra_heap=cassandra_heap,
             registry_heap=registry_heap,
             nodes=nodes,
+            jaeger_storage=jaeger_storage,
+            jaeger_config=jaeger_config,
             kafka_properties=kafka_properties,
             way=way,
         )

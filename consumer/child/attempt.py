@@ -35,7 +35,7 @@ from taskstream.core.names import queue_and_priority
 from taskstream.core.queue_orders import PURGED
 from taskstream.core.retry import NO_RETRY, Retry
 from taskstream.core.states import State
-from taskstream.observability.tracing import ProcessSpan, StoreSpan
+from taskstream.observability.tracing import Failure, ProcessSpan, StoreSpan
 from taskstream.results.row import Row
 
 UNKNOWN = ("UnknownTask", "UnknownSchema")
@@ -304,6 +304,18 @@ def row(attempt: Attempt, *, worker: str) -> Row:
         source=record.source,
         strikes=attempt.strikes,
     )
+
+
+def failure(attempt: Attempt) -> Failure | None:
+    """What went wrong in a judged attempt, as its span says it; None where nothing did.
+
+    An end that somebody asked for is no failure, nor is a snooze, or the wait for a deploy.
+    """
+    verdict = attempt.verdict
+    if isinstance(verdict, Dead) or (isinstance(verdict, Again) and verdict.counts):
+        kind, message, _ = _error(attempt)
+        return Failure(kind or "", message or "", attempt.error)
+    return None
 
 
 def _traceback(error: BaseException) -> str:

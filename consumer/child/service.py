@@ -37,8 +37,9 @@ from taskstream.consumer.pipe import (
     pack_verdicts,
 )
 from taskstream.consumer.suspicion import Suspicion
-from taskstream.consumer.verdict import Dead, text_of
+from taskstream.consumer.verdict import Again, Dead, text_of
 from taskstream.core.clock import Clock
+from taskstream.core.envelope import Header
 from taskstream.core.errors import BrokerError, SchemaConflict, SchemaError, StoreError
 from taskstream.core.faultpoints import AFTER_RUN, AFTER_WRITE, fault_point
 from taskstream.core.states import State
@@ -138,12 +139,12 @@ class Service:
         submitted: dict[
             Callable[[list[tuple[Attempt, Context]]], None], list[tuple[Attempt, Context]]
         ] = {}
-        tracer = tracing.current_tracer()
+        maker = tracing.current_maker()
         for attempt in attempts:
             if attempt.recalled:
                 continue
             self._begun.prepare(attempt.given.number)
-            self._prepare(attempt, tracer)
+            self._prepare(attempt, maker)
             if attempt.verdict is None:
                 submitted.setdefault(self._runner(attempt), []).append(
                     (attempt, self._context(attempt))
@@ -279,7 +280,7 @@ class Service:
         for _ in attempts:
             self._struck.acquire()
 
-    def _prepare(self, attempt: Attempt, tracer: tracing.SpanMaker) -> None:
+    def _prepare(self, attempt: Attempt, maker: tracing.SpanMaker | None) -> None:
         now = self._clock.now()
         task = self._app.find(attempt.envelope.task)
         steps.resolve(attempt, task, now=now, grace=self._grace)
@@ -287,15 +288,21 @@ class Service:
         decode = partial(steps.decode, attempt, self._writers, now=now, grace=self._grace)
         self._until_readable(decode, BrokerError, SchemaError)
         if attempt.found is None:
-            self._trace(attempt, tracer)
+            attempt.span = tracing.process_span(
+                maker,
+                topic=attempt.given.record.topic,
+                headers=attempt.envelope.trace,
+                describe=partial(self._described, attempt),
+            )
         if attempt.verdict is None and task is not None and task.name not in self._prefixes:
             with suppress(SchemaConflict):  # it will say so when it has something to encode
                 self._prefix(attempt)
 
-    def _trace(self, attempt: Attempt, tracer: tracing.SpanMaker) -> None:
+    def _described(self, attempt: Attempt) -> tracing.Attributes:
+        """What the attempt's span says, once it is known that somebody records it."""
         envelope, record = attempt.envelope, attempt.given.record
-        attempt.span = tracing.process_span(
-            tracer,
+        began = attempt.started or attempt.finished or self._clock.now()
+        return tracing.attempt_attributes(
             task=envelope.task,
             task_id=envelope.id,
             run=envelope.run,
@@ -305,8 +312,8 @@ class Service:
             offset=record.offset,
             group=attempt.given.group,
             key=None if record.key is None else record.key.decode(errors="replace"),
-            headers=envelope.trace,
             worker=self._worker,
+            waited=began - envelope.ready_from(record.timestamp),
         )
 
     def _until_readable(self, read: Callable[[], Any], *kinds: type[Exception]) -> Any:
@@ -381,13 +388,20 @@ class Service:
             self._conclude([(attempt, attempt.found)])
             return
         attempt.finished = attempt.finished or self._clock.now()
-        row = steps.row(attempt, worker=self._worker)
+        row = self._close_span(attempt)
+        self._batcher.add([(row, (attempt, row))])
+
+    def _close_span(self, attempt: Attempt) -> Row:
+        """Ends the attempt's span, begins that of its row, and gives the row."""
         assert attempt.span is not None
+        failure = steps.failure(attempt)
+        attempt.span.decide(failed=failure is not None)
+        row = steps.row(attempt, worker=self._worker)
         attempt.write_span = tracing.store_span(
             attempt.span, keyspace=self._app.settings.keyspace, table="results", system=self._system
         )
-        attempt.span.finish(str(row.state), attempt.error)
-        self._batcher.add([(row, (attempt, row))])
+        attempt.span.finish(row.state, failure)
+        return row
 
     def _stored(self, stored: list[tuple[Attempt, Row]]) -> None:
         fault_point(AFTER_WRITE)
@@ -427,7 +441,9 @@ class Service:
             return
         attempt.value, attempt.error = None, None
         attempt.verdict = Dead("ResultTooLarge", str(error)[:1000])
-        row = steps.row(attempt, worker=self._worker)
+        assert attempt.write_span is not None
+        attempt.write_span.finish(1, error)
+        row = self._close_span(attempt)
         self._batcher.add([(row, (attempt, row))])
 
     def _report(self, recorded: list[tuple[Attempt, Row]]) -> None:
@@ -447,6 +463,8 @@ class Service:
 
     def _drop(self, attempt: Attempt) -> None:
         """Gives an attempt back that has ended on the parent's order, unrecorded."""
+        if attempt.span is not None:
+            attempt.span.abandon()
         self._link.send(pack_dropped([attempt.given.number]))
         self._let_go([attempt])
 
@@ -503,13 +521,20 @@ def _judged(attempt: Attempt) -> Judged:
     return Judged(
         attempt.given.number,
         attempt.verdict,
-        attempt.span.headers if attempt.span is not None else attempt.envelope.trace,
+        _trace_onward(attempt),
         attempt.envelope.id,
         attempt.envelope.task,
         recalled=attempt.found is not None,
         attempt=attempt.envelope.attempt,
         uncounted=attempt.envelope.uncounted,
     )
+
+
+def _trace_onward(attempt: Attempt) -> tuple[Header, ...]:
+    """The trace headers of what follows the attempt; most have nothing that follows."""
+    if not isinstance(attempt.verdict, Again | Dead):
+        return ()
+    return attempt.envelope.trace if attempt.span is None else attempt.span.headers
 
 
 def _unwatched(_fraction: float, _note: str) -> None:

@@ -8,6 +8,7 @@ and no row tells of it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from taskstream.broker.records import Record
@@ -19,6 +20,7 @@ from taskstream.core import envelope
 from taskstream.core.envelope import Death, Header, Place
 from taskstream.core.errors import BrokerError
 from taskstream.core.names import Names
+from taskstream.core.states import State
 from taskstream.core.tiers import tier_for
 from taskstream.observability import tracing
 
@@ -140,6 +142,19 @@ def _completed(record: Record, judged: Judged) -> list[Header]:
     return envelope.number_attempt(named, judged.attempt, judged.uncounted)
 
 
+def _told(record: Record, judged: Judged, now: float) -> tracing.Attributes:
+    """What the span of a hand-off says of its task."""
+    (_, run), verdict = envelope.identity(record.headers), judged.verdict
+    if isinstance(verdict, Dead):
+        return tracing.task_attributes(
+            State.DEAD, run=run, attempt=judged.attempt, reason=verdict.reason
+        )
+    assert isinstance(verdict, Again)
+    return tracing.task_attributes(
+        State.RETRYING, run=run, attempt=judged.attempt + 1, delay=verdict.due - now
+    )
+
+
 class Handoff:
     """Produces what follows an attempt, and tells when Kafka has it.
 
@@ -167,7 +182,7 @@ class Handoff:
             )
         else:
             raise TypeError(f"{judged.verdict} needs no hand-off")
-        self._send(entry, judged, outgoing)
+        self._send(entry, judged, outgoing, now)
 
     def defer(self, entry: Entry, what: Deferred, *, group: str, now: float) -> None:
         """Starts to send a task away that an order holds back; the outcome comes to `tell`."""
@@ -178,13 +193,14 @@ class Handoff:
 
         self._produce(outgoing, outgoing.headers, done)
 
-    def _send(self, entry: Entry, judged: Judged, outgoing: Outgoing) -> None:
+    def _send(self, entry: Entry, judged: Judged, outgoing: Outgoing, now: float) -> None:
         span = tracing.publish_span(
             outgoing.topic,
             task=judged.task,
             task_id=judged.task_id,
             key=None if outgoing.key is None else outgoing.key.decode(errors="replace"),
             parent=judged.trace,
+            about=partial(_told, entry.record, judged, now),
         )
 
         def done(ack: Ack | None, error: BrokerError | None) -> None:

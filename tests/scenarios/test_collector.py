@@ -2,8 +2,12 @@
 
 Each scenario is a process of its own, because a process has one tracer provider for its life; the
 collector is a gRPC server in the test.
+
+Broken on purpose once, and seen to fail: an exporter that waits for a silent collector for as long as
+it takes.
 """
 
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +24,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     TraceServiceServicer,
     add_TraceServiceServicer_to_server,
 )
+from tests.support.stage import Stage
+
+from taskstream import State
 
 PUBLISHER = """
 import sys
@@ -89,3 +96,34 @@ def test_a_collector_that_is_gone_costs_one_line() -> None:
     [line] = done.stderr.splitlines()
     assert "spans can't be delivered" in line
     assert "127.0.0.1:1" in line
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address where connections are taken, and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def refusing() -> str:
+    """An address where nobody listens."""
+    return "127.0.0.1:1"
+
+
+@pytest.mark.parametrize("collector", ["silent", "refusing"])
+def test_a_worker_drains_and_stops_without_its_collector(
+    stage: Stage, request: pytest.FixtureRequest, collector: str
+) -> None:
+    """All tasks get their results, each process says once that spans are lost, and the stop is in order."""
+    stage.environment["TASKSTREAM_OTLP_ENDPOINT"] = request.getfixturevalue(collector)
+    worker = stage.worker("--children", "1")
+    handles = stage.task("add").publish_many([{"n": number} for number in range(300)])
+    handles += [stage.task("fails_twice").publish(number) for number in range(3)]
+    stage.wait_for(handles, {State.SUCCEEDED: 303})
+    assert worker.stop() == 0
+    lost = [
+        line for line in worker.log.read_text().splitlines() if "spans can't be delivered" in line
+    ]
+    assert 1 <= len(lost) <= 2  # the child's, and the parent's of its hand-offs
+    assert all("WARNING" in line or "warning" in line for line in lost)

@@ -9,14 +9,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from tests.support.servers import needs_program, settings_on_free_ports
+from tests.support.cql import drop_keyspace
+from tests.support.servers import Jaeger, needs_program, settings_on_free_ports
 
 from taskstream.core.errors import ServerError
+from taskstream.infra import launch
 from taskstream.infra.catalogue import HOST, Server
 from taskstream.infra.containers import docker_answers
 from taskstream.infra.faults import ServerHandle
@@ -181,3 +184,90 @@ def test_a_container_is_started_watched_and_stopped(tmp_path: Path) -> None:
     finally:
         down(settings, wipe=True)
     assert running(settings.data_dir) is None
+
+
+_SPAN = """
+import sys
+from taskstream.observability.tracing import publish_span, setup
+
+setup(sys.argv[1], "trial")
+span = publish_span("shop.tasks.high", task="charge", task_id="o-17", key=None)
+span.acknowledged(0, 1)
+print(dict(span.headers)["traceparent"].decode().split("-")[1])
+"""
+
+
+def test_traces_in_cassandra_survive_jaeger(
+    settings: ServerSettings, cassandra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A span that one Jaeger took is shown by the next one; its keyspace is made at the first start."""
+    needs_program(Server.JAEGER, settings)
+    keyspace = f"jaeger_{os.getpid()}"
+    monkeypatch.setattr(launch, "JAEGER_KEYSPACE", keyspace)
+    port = int(cassandra.split(",", maxsplit=1)[0].rpartition(":")[2])
+    kept = replace(settings, jaeger_storage="cassandra", cassandra_port=port)
+    try:
+        up(kept, [Server.JAEGER])
+        sent = subprocess.run(
+            [sys.executable, "-c", _SPAN, f"{HOST}:{settings.otlp_port}"],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        trace_id = sent.stdout.strip()
+        reader = Jaeger(f"http://{HOST}:{settings.jaeger_port}")
+        (span,) = reader.wait_for(trace_id, timeout=30)
+        handle = ServerHandle(Server.JAEGER, settings.data_dir)
+        handle.kill()
+        handle.restart()
+        assert reader.wait_for(trace_id, timeout=30) == [span]
+    finally:
+        down(settings, wipe=True)
+        drop_keyspace(cassandra, keyspace)
+
+
+_TRACES = """
+import sys
+from taskstream.core.states import State
+from taskstream.observability import tracing
+from taskstream.observability.tracing import Failure, publish_span, setup, task_attributes
+
+setup(sys.argv[1], "trial")
+
+def attempt(failure, about=None):
+    sent = publish_span("shop.tasks.high", task="charge", task_id="o-17", key=None, about=about)
+    sent.acknowledged(0, 1)
+    span = tracing.process_span(
+        tracing.current_maker(), topic="shop.tasks.high", headers=sent.headers, describe=dict
+    )
+    span.decide(failed=failure is not None)
+    span.finish(State.SUCCEEDED if failure is None else State.DEAD, failure)
+    print(span.trace_id)
+
+attempt(None)
+attempt(Failure("Undecodable", "no task"))
+attempt(None, lambda: task_attributes(State.DELAYED, delay=3600.0))
+attempt(None, lambda: task_attributes(State.WAITING, run=1))
+"""
+
+
+def test_a_tail_sampler_keeps_what_is_worth_it(settings: ServerSettings, tmp_path: Path) -> None:
+    """The configuration that comes with us keeps failures, delays and redrives whole, and drops the rest."""
+    needs_program(Server.JAEGER, settings)
+    laid_over = tmp_path / "tail-sampling.yaml"
+    text = (launch.TEMPLATES / "tail-sampling.yaml").read_text()
+    for told, here in (
+        ("decision_wait: 30s", "decision_wait: 1s"),
+        ("percentage: 1", "percentage: 0"),
+    ):
+        assert told in text
+        text = text.replace(told, here)
+    laid_over.write_text(text)
+    up(replace(settings, jaeger_config=str(laid_over)), [Server.JAEGER])
+    sent = subprocess.run(
+        [sys.executable, "-c", _TRACES, f"{HOST}:{settings.otlp_port}"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    quiet, *kept = sent.stdout.split()
+    reader = Jaeger(f"http://{HOST}:{settings.jaeger_port}")
+    for trace_id in kept:
+        assert len(reader.wait_for(trace_id, timeout=30)) == 2
+    assert reader.trace(quiet) == []

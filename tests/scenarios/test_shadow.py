@@ -14,10 +14,12 @@ from contextlib import contextmanager
 
 import pytest
 from tests.support.cql import drop_keyspace
+from tests.support.servers import Jaeger
 from tests.support.stage import ROOT, Stage
 
 from taskstream import ConfigError, State
 from taskstream.admin.shadow import Match, compare
+from taskstream.broker.tail import read_to_end
 from taskstream.broker.topics import Topics
 from taskstream.core.envelope import Place
 from taskstream.core.replay import Skip
@@ -63,8 +65,11 @@ def ends(stage: Stage) -> dict[Place, int]:
         }
 
 
-def test_a_shadow_runs_old_traffic_apart(stage: Stage) -> None:
-    """Its functions run under the same ids; the app's own functions, topics and results are untouched."""
+def test_a_shadow_runs_old_traffic_apart(stage: Stage, jaeger: Jaeger) -> None:
+    """Its functions run under the same ids; the app's own functions, topics and results are untouched.
+
+    Its traces are its own, each linked to that of the task in the app.
+    """
     app = stage.app
     handles = stage.task("charges").publish_many(
         [{"order_id": f"o-{cents}", "cents": cents} for cents in (1, 2, 13, 50)]
@@ -97,6 +102,16 @@ def test_a_shadow_runs_old_traffic_apart(stage: Stage) -> None:
         assert (own.state, apart.state, apart.error_type) == (
             State.SUCCEEDED, State.DEAD, "ValueError",
         )  # fmt: skip
+
+        copies = read_to_end(app.settings, f"{name}.tasks.normal")
+        traced = [
+            (dict(one.headers)["traceparent"] or b"").decode().split("-")[1] for one in copies
+        ]
+        spans = jaeger.wait_for(traced[0], lambda spans: len(spans) >= 3, timeout=30)
+        assert [span.name.split()[0] for span in spans[:3]] == ["replay", "process", "INSERT"]
+        ((linked, _),) = spans[0].links
+        assert linked in {row.trace_id for of_one in rows for row in of_one}
+        assert linked not in traced
 
         shown = taskstream(stage, "replay", "compare", PATH, "--shadow", SHADOW, "--json")
         assert shown.returncode == 1

@@ -445,6 +445,18 @@ def build(name: str, **settings: Any) -> App:
         return handle.id
 
     @app.task(retry=QUICKLY)
+    async def carries_baggage(publishes: int) -> str:
+        """Its baggage; or, where it publishes itself so many times more, the id of the next one."""
+        from opentelemetry import baggage
+
+        note()
+        current().log.info("baggage is here, %d to come", publishes)
+        if not publishes:
+            return str(dict(baggage.get_all()))
+        handle = await app.publish_async("carries_baggage", {"publishes": publishes - 1})
+        return handle.id
+
+    @app.task(retry=QUICKLY)
     async def opens_a_span() -> str:
         from opentelemetry import trace
 

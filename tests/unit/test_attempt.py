@@ -9,6 +9,7 @@ from taskstream.broker.records import Record
 from taskstream.consumer.child.attempt import (
     Attempt,
     check,
+    failure,
     judge_outcome,
     open_,
     recall,
@@ -297,3 +298,35 @@ def test_the_time_of_held_retries_counts_anew_from_a_snooze() -> None:
     goes_on = recalled(attempt_(1), rows, strict=True, now=1_700_000_521.0)
     assert (goes_on.envelope.counted_attempt, goes_on.envelope.since) == (2, 1_700_000_500.0)
     assert goes_on.last == rows[1]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "error", "kind"),
+    [
+        (Done(State.SUCCEEDED), None, None),
+        (Done(State.CANCELLED), InterruptedError("told to end"), None),
+        (Done(State.EXPIRED), None, None),
+        (Again(1.0, counts=True, grace=None), OSError("away"), "OSError"),
+        (Again(1.0, counts=False, grace=None), OSError("a snooze"), None),
+        (Again(1.0, counts=False, grace=9.0), None, None),
+        (Dead("OSError", "away"), OSError("away"), "OSError"),
+        (Dead("Undecodable", "no header"), None, "Undecodable"),
+    ],
+)
+def test_what_counts_as_a_failure_is_one_in_the_trace(
+    verdict: Done | Again | Dead, error: Exception | None, kind: str | None
+) -> None:
+    """A retry that counts, and a death, with or without an exception; not an end that was asked for, or a wait."""
+    attempt = attempt_()
+    attempt.verdict, attempt.error = verdict, error
+    told = failure(attempt)
+    assert (None if told is None else told.kind) == kind
+    assert told is None or told.error is error
+
+
+def test_a_task_is_ready_from_its_publish_or_its_due_time() -> None:
+    """A later run from its arrival, a foreign record from when it was appended."""
+    assert Envelope("charge", published=5.0).ready_from(7.0) == 5.0
+    assert Envelope("charge", published=5.0, due=9.0).ready_from(7.0) == 9.0
+    assert Envelope("charge", published=5.0, run=1).ready_from(7.0) == 7.0
+    assert Envelope("charge").ready_from(7.0) == 7.0

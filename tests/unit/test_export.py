@@ -1,4 +1,8 @@
-"""The exporter that stays calm, against an inner one that fails on command."""
+"""The exporter that stays calm, against an inner one that fails on command.
+
+Broken on purpose once, and seen to fail: drops that are not counted while it rests; a queue without a
+bound.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -8,6 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from taskstream.core.clock import ManualClock
+from taskstream.observability import export
 from taskstream.observability.export import CalmExporter
 
 FOREIGN = logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter")
@@ -126,3 +131,61 @@ def test_an_exporter_of_the_user_s_own_still_speaks(
     exporter.shutdown()
     assert caplog.messages == ["theirs"]
     assert not FOREIGN.filters
+
+
+SPAN = ReadableSpan("send t")
+
+
+def test_what_is_lost_is_counted_and_said_once(
+    exporter: CalmExporter,
+    collector: Collector,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Those of the try that failed, and those that came while it rested; not those before or after."""
+    caplog.set_level(logging.INFO)
+    exporter.export([SPAN] * 5)
+    collector.answer = SpanExportResult.FAILURE
+    for _ in range(4):
+        exporter.export([SPAN] * 10)
+    clock.advance(10)
+    collector.answer = SpanExportResult.SUCCESS
+    exporter.export([SPAN] * 3)
+    exporter.shutdown()
+    assert caplog.messages[-1] == "spans are delivered again endpoint=http://there:4317 dropped=40"
+
+
+def test_the_end_tells_of_what_was_lost(
+    exporter: CalmExporter, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the collector never came back."""
+    caplog.set_level(logging.INFO)
+    collector.answer = SpanExportResult.FAILURE
+    exporter.export([SPAN] * 7)
+    exporter.shutdown()
+    assert caplog.messages[-1] == "spans were dropped endpoint=http://there:4317 dropped=7"
+
+
+def test_a_full_queue_drops_and_says_so_once(
+    exporter: CalmExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for room; once spans go out again, new ones are taken."""
+    caplog.set_level(logging.INFO)
+    taken = sum(exporter.has_room() for _ in range(export._QUEUE + 100))
+    assert taken == export._QUEUE
+    exporter.export([SPAN] * 1_000)
+    assert sum(exporter.has_room() for _ in range(1_000)) == 1_000
+    assert not exporter.has_room()
+    faster, again, still = caplog.messages
+    assert "faster than the collector" in faster
+    assert again.endswith("dropped=100")
+    assert still == faster
+
+
+def test_a_forked_child_begins_with_an_empty_queue(exporter: CalmExporter) -> None:
+    """What its parent had queued is the parent's: it takes no room in the child."""
+    for _ in range(export._QUEUE):
+        exporter.has_room()
+    assert not exporter.has_room()
+    exporter.forget()
+    assert exporter.has_room()

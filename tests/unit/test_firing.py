@@ -15,7 +15,7 @@ from taskstream.broker.records import Record
 from taskstream.broker.sender import Ack
 from taskstream.core.clock import ManualClock
 from taskstream.core.cron import Cron, Every
-from taskstream.core.envelope import Place
+from taskstream.core.envelope import Header, Place
 from taskstream.core.errors import BrokerError, PublishError, StoreUnavailable
 from taskstream.core.names import Names
 from taskstream.core.schedule import Firings, Rules, Schedule, task_id
@@ -38,6 +38,7 @@ class Delivery:
     """One that was acknowledged, or refused."""
 
     error: PublishError | None
+    trace: tuple[Header, ...] = ()
 
     def wait(self) -> None:
         if self.error is not None:
@@ -57,7 +58,7 @@ class Kafka:
         if not self.takes_tasks:
             return Delivery(PublishError("away"))
         self.published.append(request)
-        return Delivery(None)
+        return Delivery(None, (("traceparent", request.envelope.id.encode()),))
 
     def send(self, topic: str, value: bytes, *, on_done: Callable[..., None], **_: Any) -> None:
         if not self.takes_notes:
@@ -352,3 +353,16 @@ def test_asking_slows_down() -> None:
     assert asking.is_due(now + 0.5, waited_for=True)
     assert not asking.is_due(now + 0.4, waited_for=True)
     assert asking.again(now, waited_for=True).pause == 1.0
+
+
+def test_each_firing_is_linked_to_the_one_before(scene: Scene) -> None:
+    """Its span is to say which schedule it is, and to lead to the trace of the last firing that is known."""
+    scene.own(0, 1)
+    scene.hear(schedule())
+    scene.turn(60.0)
+    scene.turn(60.0)
+    first, second = (request.fired for request in scene.kafka.published)
+    assert first is not None
+    assert second is not None
+    assert (first.schedule, first.last) == ("clean", ())
+    assert second.last == (("traceparent", scene.kafka.ids[0].encode()),)

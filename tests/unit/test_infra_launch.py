@@ -1,12 +1,18 @@
 """How servers are started, as plain values; and what is read from what they leave behind."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from taskstream.infra.catalogue import HOST, Server
+from taskstream.infra.catalogue import DEFAULT_SERVERS, HOST, Server
+from taskstream.infra.containers import TRACES_FILE
 from taskstream.infra.launch import Launch, plan
+from taskstream.infra.lifecycle import waves
 from taskstream.infra.processes import last_words
 from taskstream.infra.settings import ServerSettings
 
@@ -118,6 +124,57 @@ def test_more_properties_of_kafka_come_last(tmp_path: Path) -> None:
 def test_jaeger_does_not_trace_itself(tmp_path: Path) -> None:
     """Its own spans would stand among the user's."""
     assert _plan(Server.JAEGER, tmp_path).environment == {"OTEL_TRACES_SAMPLER": "always_off"}
+
+
+def _jaeger_configuration(tmp_path: Path, **given: object) -> dict[str, Any]:
+    settings = ServerSettings.from_environment({}, data_dir=tmp_path, **given)
+    launch = plan(Server.JAEGER, settings, software=tmp_path, java="", cluster_id="")
+    (text,) = launch.files.values()
+    read: dict[str, Any] = yaml.safe_load(text)
+    return read
+
+
+def test_jaeger_keeps_traces_where_it_is_told(tmp_path: Path) -> None:
+    """In memory by default; else in the Cassandra beside it, with as many copies as there are nodes, up to 3."""
+    backends = _jaeger_configuration(tmp_path)["extensions"]["jaeger_storage"]["backends"]
+    assert backends["traces"].keys() == {"memory"}
+    told = _jaeger_configuration(tmp_path, jaeger_storage="cassandra", nodes=4, cassandra_port=9999)
+    cassandra = told["extensions"]["jaeger_storage"]["backends"]["traces"]["cassandra"]
+    assert cassandra["connection"]["servers"] == [f"127.0.0.{node}" for node in range(1, 5)]
+    assert cassandra["connection"]["port"] == 9999
+    assert cassandra["schema"]["replication_factor"] == 3
+    assert cassandra["schema"]["keyspace"] == "jaeger"
+
+
+def test_more_of_jaegers_configuration_is_laid_over_ours(tmp_path: Path) -> None:
+    """A later file counts; it is found from wherever Jaeger runs."""
+    settings = ServerSettings.from_environment(
+        {}, data_dir=tmp_path, jaeger_config=str(tmp_path / "tail.yaml")
+    )
+    launch = plan(Server.JAEGER, settings, software=tmp_path, java="", cluster_id="")
+    assert launch.command[-2:] == ("--config", str(tmp_path / "tail.yaml"))
+
+
+def test_in_containers_jaeger_keeps_traces_in_the_same_way(tmp_path: Path) -> None:
+    """What is laid over the compose file has the configuration that plain processes get, but for addresses."""
+    laid = yaml.safe_load(TRACES_FILE.read_text(encoding="utf-8"))
+    inside = yaml.safe_load(laid["configs"]["jaeger-traces"]["content"])
+    plain = _jaeger_configuration(
+        tmp_path, jaeger_storage="cassandra", jaeger_port=16686, otlp_port=4317, otlp_http_port=4318
+    )
+    query = plain["extensions"]["jaeger_query"]
+    assert query.pop("grpc") == {"endpoint": "127.0.0.1:0"}
+    text = json.dumps(plain).replace("127.0.0.1:", "0.0.0.0:").replace("127.0.0.1", "cassandra")
+    assert inside == json.loads(text)
+
+
+def test_jaeger_starts_after_the_cassandra_that_keeps_its_traces() -> None:
+    """It ends where it finds none; in any other case all servers start at once."""
+    settings = ServerSettings.from_environment({})
+    assert waves(DEFAULT_SERVERS, settings) == [list(DEFAULT_SERVERS)]
+    kept = replace(settings, jaeger_storage="cassandra")
+    assert waves(DEFAULT_SERVERS, kept) == [[Server.KAFKA, Server.CASSANDRA], [Server.JAEGER]]
+    assert waves([Server.JAEGER], kept) == [[Server.JAEGER]]
 
 
 @pytest.mark.parametrize(

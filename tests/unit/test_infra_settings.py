@@ -46,6 +46,7 @@ def test_folders_follow_the_desktop_conventions() -> None:
     ("wrong", "message"),
     [
         ({"kafka_port": 0}, "kafka_port must be a port"),
+        ({"jaeger_storage": "disk"}, "jaeger_storage must be one of memory, cassandra, not 'disk'"),
         ({"jaeger_port": 70000}, "jaeger_port must be a port"),
         ({"kafka_port": 7, "registry_port": 7}, "registry_port and kafka_port are both 7"),
         ({"kafka_heap": "512"}, "kafka_heap must be a size"),
@@ -79,9 +80,12 @@ def test_only_cassandra_has_several_nodes() -> None:
 
 def test_containers_have_one_node_and_no_properties() -> None:
     """What only plain processes can do is refused with the option that helps, before Docker is asked."""
-    for asked in ({"nodes": 3}, {"kafka_properties": "a=b"}):
+    for server, asked in (
+        (Server.CASSANDRA, {"nodes": 3}),
+        (Server.KAFKA, {"kafka_properties": "a=b"}),
+        (Server.JAEGER, {"jaeger_config": "tail.yaml"}),
+    ):
         settings = ServerSettings.from_environment({}, **asked)
-        server = Server.CASSANDRA if "nodes" in asked else Server.KAFKA
         with pytest.raises(ServerError, match="add --way processes"):
             Containers().start(server, settings, nobody)
 
