@@ -145,6 +145,22 @@ def test_versions_live_side_by_side(open_one: Open, name: str) -> None:
     assert found == {"x": 5, "y": "new"}
 
 
+def test_versions_are_told_in_their_order(open_one: Open, name: str) -> None:
+    """All that were stored under a name, once each, the latest last; also what others have stored since."""
+
+    def first(x: int) -> None: ...
+    def second(x: int, y: str = "new") -> None: ...
+
+    reader, writer = open_one(), open_one()
+    assert reader.versions(name) == []
+    stored = [derive(function, task=name).arguments for function in (first, second)]
+    for schema in (*stored, stored[1]):
+        writer.put(schema)
+    reader.refresh()
+    assert reader.versions(name) == stored
+    assert reader.latest(name) == stored[-1]
+
+
 def test_another_default_is_no_conflict(open_one: Open, name: str) -> None:
     """The fingerprint is the same, and so is the meaning; the latest default is what counts."""
     store = open_one()
