@@ -1,22 +1,24 @@
 """The pages of replays and of orders about queues: what somebody wants, what it would touch, and doing it."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from secrets import token_hex
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 
-from taskstream.admin import queues, replay
+from taskstream.admin import queues, replay, shadow
+from taskstream.admin.dashboard.flaws import Flaws
 from taskstream.admin.dashboard.forms import read_form, reason_of
 from taskstream.admin.dashboard.guard import root_of
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.shell import Shell, aside
-from taskstream.core.errors import ConfigError, TaskstreamError
+from taskstream.admin.where import Where
+from taskstream.core.errors import ConfigError
 from taskstream.core.moments import instant, moment
-from taskstream.core.replay import ReplayProgress, ReplayReport, ReplayRequest
+from taskstream.core.replay import Plan, ReplayProgress, ReplayReport, ReplayRequest
 
 WANTED = ("queue", "priority", "since", "until", "task", "key", "where", "ids", "rate")
 """What a replay can be told, by name."""
@@ -42,28 +44,32 @@ class Wanted:
     fields: Mapping[str, str]
 
     @classmethod
-    def of(cls, given: Mapping[str, str], now: float) -> "Wanted":
-        """What is wanted there, with times as they are meant now: what comes later is not meant."""
-        fields = {name: given.get(name, "").strip()[:1000] for name in WANTED}
+    def of(cls, given: Mapping[str, str]) -> "Wanted":
+        """What is wanted there, as it was typed."""
+        return cls({name: given.get(name, "").strip()[:1000] for name in WANTED})
+
+    def flaws(self, now: float) -> dict[str, str]:
+        """What can't be read of it, by the name of its field."""
+        flaws, asked = Flaws(), self.fields
+        for name in ("since", "until"):
+            flaws.read(name, asked, lambda text: instant(text, now))
+        flaws.read("where", asked, Where)
+        flaws.read("rate", asked, read_rate)
+        if not asked["since"]:
+            flaws.told["since"] = "say from when on, as in 2h or 2026-01-31T12:00"
+        return flaws.told
+
+    def settled(self, now: float) -> "Wanted":
+        """The same with times as they are meant now: what comes later is not meant. Raises ConfigError."""
+        fields = dict(self.fields)
         for name in ("since", "until"):
             if fields[name]:
                 fields[name] = moment(instant(fields[name], now))
-        fields["until"] = fields["until"] or moment(now)
-        return cls(fields)
+        return Wanted({**fields, "until": fields["until"] or moment(now)})
 
     def request(self) -> ReplayRequest:
         """The same for `admin.replay`. Raises ConfigError."""
         asked = self.fields
-        if not asked["since"]:
-            raise ConfigError(
-                "say from when on tasks are to be replayed, as in 2h or 2026-01-31T12:00"
-            )
-        try:
-            rate = float(asked["rate"]) if asked["rate"] else None
-        except ValueError:
-            raise ConfigError(
-                f"rate {asked['rate']!r} is none: write how many tasks a second"
-            ) from None
         return ReplayRequest(
             queue=asked["queue"] or None,
             priority=asked["priority"] or None,
@@ -73,7 +79,7 @@ class Wanted:
             key=asked["key"] or None,
             where=asked["where"],
             ids=asked["ids"] or "new",
-            rate=rate,
+            rate=read_rate(asked["rate"]),
         )
 
 
@@ -88,30 +94,17 @@ class Again:
         self._shell = shell
 
     async def replay(self, request: Request) -> Response:
-        """What to replay."""
-        return self._shell.page(request, "replay.html", "Replay", queues=self._shell.app.queues)
-
-    async def known(self, request: Request) -> Response:
-        """The replays that the brokers know of."""
-
-        def read() -> str:
-            found: Sequence[replay.KnownReplay] = ()
-            trouble = ""
-            try:
-                found = list(reversed(replay.replays(self._shell.app)))
-            except TaskstreamError as error:
-                trouble = str(error)
-            visitor = self._shell.visitor(request)
-            return render("parts/replays.html", found=found, trouble=trouble, **visitor)
-
-        text = await aside(read)
-        if "hx-request" in request.headers:
-            return Response(text, media_type="text/html")
-        return self._shell.page(request, "alone.html", "Replays", text=text)
+        """What to replay, and the replays that the brokers know of."""
+        return self._form(request, Wanted.of(request.query_params), {})
 
     async def replay_preview(self, request: Request) -> Response:
         """What a replay would publish, and the form that does it."""
-        wanted = Wanted.of(request.query_params, self._shell.clock.now())
+        now = self._shell.clock.now()
+        wanted = Wanted.of(request.query_params)
+        flaws = wanted.flaws(now)
+        if flaws:
+            return self._form(request, wanted, flaws)
+        wanted = wanted.settled(now)
         asked = wanted.request()
 
         def dry() -> Mapping[str, Any]:
@@ -124,15 +117,44 @@ class Again:
 
         return self._preview(request, "replay", "/actions/replay", wanted.fields, dry)
 
+    async def resume_preview(self, request: Request) -> Response:
+        """What is left of a replay that ended early, and the form that goes on with it."""
+        name = request.query_params.get("name", "").strip()
+
+        def look() -> Mapping[str, Any]:
+            known = replay.find(self._shell.app, name)
+            left = known.notice.plan.total - known.read
+            told = [
+                f"{known.read:,} of {known.notice.plan.total:,} records are behind it, {left:,} are left.",
+                f"It was begun by {known.notice.who}, because: {known.notice.reason or 'nobody said'}.",
+                "It goes on from its last commit; what it has published is not published again.",
+            ]
+            if self._shell.jobs.under_way(_title(name)) is not None:
+                return {
+                    "told": [*told, "It is under way right now, from this dashboard."],
+                    "count": 0,
+                    "samples": (),
+                }
+            return {"told": told, "count": left, "samples": ()}
+
+        return self._preview(request, "resume", "/actions/replay", {"resume": name}, look)
+
     async def act_replay(self, request: Request) -> Response:
-        """Begins a replay; its page tells how far it has come."""
+        """Begins a replay, or goes on with one; its page tells how far it has come."""
         form = await read_form(self._shell, request)
         reason = reason_of(form)
-        if not form.get("which-until"):
-            raise ConfigError("until is missing: begin with a preview")
-        given = {name: form.get(f"which-{name}", "") for name in WANTED}
-        asked = Wanted.of(given, self._shell.clock.now()).request()
         app, who = self._shell.app, request.scope["state"]["user"]
+        name, rate = form.get("which-resume", ""), read_rate(form.get("rate", ""))
+
+        if name:
+            if self._shell.jobs.under_way(_title(name)) is not None:
+                raise ConfigError(f"replay {name} is under way already")
+            title = _title(name)
+            begin = partial(replay.resume, app, name, rate=rate, reason=reason, who=who)
+        else:
+            plan = await aside(lambda: self._plan(form))
+            title = _title(plan.name)
+            begin = partial(replay.replay, app, plan, reason=reason, who=who)
 
         def work(progress: Callable[[int, int], None], stop: Callable[[], bool]) -> Sequence[str]:
             def tell(seen: ReplayProgress) -> None:
@@ -140,16 +162,49 @@ class Again:
                 if stop():
                     raise KeyboardInterrupt  # its way to be stopped in good order
 
-            plan = replay.settle(app, asked)
             try:
-                return told_of(replay.replay(app, plan, reason=reason, who=who, tell=tell))
+                return told_of(begin(tell=tell))
             except KeyboardInterrupt:
-                return [
-                    f"Interrupted: `taskstream replay run --resume {plan.name}` goes on with it."
-                ]
+                return ["Interrupted in good order: the page of replays goes on with it."]
 
-        job = self._shell.jobs.start("replay", work)
+        job = self._shell.jobs.start(title, work)
         return RedirectResponse(f"{root_of(request)}/jobs/{job.id}", 303)
+
+    def _plan(self, form: Mapping[str, str]) -> Plan:
+        """The plan of what a form asks for, as the preview has settled it. Raises ConfigError."""
+        if not form.get("which-until"):
+            raise ConfigError("until is missing: begin with a preview")
+        wanted = Wanted.of({name: form.get(f"which-{name}", "") for name in WANTED})
+        return replay.settle(self._shell.app, wanted.settled(self._shell.clock.now()).request())
+
+    async def compare(self, request: Request) -> Response:
+        """What the tasks of a shadow came to, beside what they came to themselves."""
+        name = request.query_params.get("shadow", "").strip()
+
+        def look() -> str:
+            found = shadow.compare(self._shell.app, name)
+            return render(
+                "parts/comparison.html", found=found, matches=list(shadow.Match), **self._shell.visitor(request)
+            )  # fmt: skip
+
+        return self._shell.streamed(request, "compare.html", "Shadow", look, name=name)
+
+    def _form(self, request: Request, wanted: Wanted, flaws: Mapping[str, str]) -> Response:
+        def look() -> str:
+            found = list(reversed(replay.replays(self._shell.app)))
+            under_way = {
+                one.notice.plan.name
+                for one in found
+                if self._shell.jobs.under_way(_title(one.notice.plan.name)) is not None
+            }
+            return render(
+                "parts/replays.html", found=found, under_way=under_way, **self._shell.visitor(request)
+            )  # fmt: skip
+
+        return self._shell.streamed(
+            request, "replay.html", "Replay", look, status=400 if flaws else 200,
+            queues=self._shell.app.queues, asked=wanted.fields, flaws=flaws,
+        )  # fmt: skip
 
     async def order_preview(self, request: Request) -> Response:
         """What an order about a queue or a kind of task would touch, and the form that gives it."""
@@ -194,30 +249,15 @@ class Again:
         fields: Mapping[str, str],
         look: Callable[[], Mapping[str, Any]],
     ) -> Response:
-        place = token_hex(16)
-        text = self._shell.text(
-            request, "again.html", f"Preview of a {what}", what=what, fields=fields, place=place
-        )
-        head, _, tail = text.partition(place)
-
         def looked() -> str:
-            found: Mapping[str, Any] = {"told": (), "count": 0, "samples": ()}
-            trouble = ""
-            try:
-                found = look()
-            except TaskstreamError as error:
-                trouble = str(error)
             return render(
-                "parts/again.html", what=what, action=action, fields=fields, trouble=trouble,
-                **found, **self._shell.visitor(request),
+                "parts/again.html", what=what, action=action, fields=fields, **look(),
+                **self._shell.visitor(request),
             )  # fmt: skip
 
-        async def stream() -> AsyncIterator[str]:
-            yield head
-            yield await aside(looked)
-            yield tail
-
-        return StreamingResponse(stream(), media_type="text/html")
+        return self._shell.streamed(
+            request, "again.html", f"Preview of a {what}", looked, what=what, fields=fields
+        )
 
 
 def told_of(report: ReplayReport) -> list[str]:
@@ -229,6 +269,24 @@ def told_of(report: ReplayReport) -> list[str]:
         f"{number:,} records are passed over: {why}." for why, number in report.skipped.items()
     ]
     return [*lines, report.untold] if report.untold else lines
+
+
+def read_rate(text: str) -> float | None:
+    """How many tasks a second; None where nobody says. Raises ConfigError."""
+    if not text.strip():
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1e6:
+        raise ConfigError(f"rate {text!r} is none: write how many tasks a second")
+    return rate
+
+
+def _title(name: str) -> str:
+    """By which an action is known that carries out this replay."""
+    return f"replay {name}"
 
 
 def _known_verb(verb: str) -> None:

@@ -33,6 +33,7 @@ class Frames:
             "alarms": self._alarms,
             "lanes": lambda: {"lanes": self._live.look.lanes},
             "failures": self._failures,
+            "errors": self._errors,
             "task_lines": lambda: {"lines": views.task_lines(self._live.pulse.tasks())},
             "workers": self._workers,
             "series": self._series,
@@ -75,6 +76,9 @@ class Frames:
         pulse = self._live.pulse
         dead, again = (pulse.failures(state) for state in (State.DEAD, State.RETRYING))
         return {"dead": dead[: views.SHOWN_FAILURES], "again": again[: views.SHOWN_RETRIES]}
+
+    def _errors(self) -> Mapping[str, Any]:
+        return {"errors": views.error_lines(self._live.pulse.errors())[: views.SHOWN_ERRORS]}
 
     def _workers(self) -> Mapping[str, Any]:
         look = self._live.look

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskstream.admin.dashboard.query import FINDABLE, Query
+from taskstream.admin.dashboard.schemas import schema_view
 from taskstream.admin.dashboard.waterfall import waterfall
 from taskstream.admin.overview import views, words
 from taskstream.admin.overview.live import ACTIONS, FAILURES, OTHERS, TASK_NAMES, Look, Pulse
@@ -214,7 +215,7 @@ def test_times_without_a_zone_are_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "TZ", "America/New_York")
     time.tzset()
     try:
-        search = Query(since="2026-01-31T12:00", until="2026-01-31T13:00+01:00").search()
+        search = Query(since="2026-01-31T12:00", until="2026-01-31T13:00+01:00").search(NOW)
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -228,7 +229,7 @@ def test_times_without_a_zone_are_utc(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_filters_that_cant_be_read_are_named(query: Query) -> None:
     """The error shows the word that is wrong."""
     with pytest.raises(ConfigError, match="'"):
-        query.search()
+        query.search(NOW)
 
 
 spans = st.lists(
@@ -303,14 +304,14 @@ def test_a_schema_is_told_in_words() -> None:
         ],
     }  # fmt: skip
     stored = Schema(avro)
-    told = views.schema_view(stored, stored)
-    assert [(field.type, field.default) for field in told.fields] == [
+    told = schema_view([stored], stored)
+    assert [(field.type, field.default) for field in told.newest.fields] == [
         ("string", None), ("null or long", "null"), ("decimal(38, 2)", None), ("array of map of int", None),
         ("one of A, B", None),
     ]  # fmt: skip
-    assert (told.here, views.schema_view(stored, None).here) == ("same", "")
+    assert (told.here, schema_view([stored], None).here) == ("same", "")
     other = Schema({**avro, "fields": avro["fields"][:1]})
-    assert views.schema_view(stored, other).here == "differs"
+    assert schema_view([stored], other).here == "differs"
 
 
 def test_the_audit_log_is_narrowed_by_parts_of_names() -> None:
