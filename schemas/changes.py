@@ -82,7 +82,7 @@ def _record(path: str, before: Avro, after: Avro) -> Iterator[str]:
     for name, field in gone.items():
         yield f"{path}{name} was removed (it was {type_in_words(field['type'])})"
     if not path and [*old] != [*new] and set(old) == set(new):
-        yield "the order of the fields"
+        yield "the fields stand in another order"
 
 
 def _field(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

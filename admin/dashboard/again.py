@@ -18,10 +18,17 @@ from taskstream.admin.dashboard.shell import Shell, aside
 from taskstream.admin.where import Where
 from taskstream.core.errors import ConfigError
 from taskstream.core.moments import instant, moment
+from taskstream.core.names import check_part
 from taskstream.core.replay import Plan, ReplayProgress, ReplayReport, ReplayRequest
+from taskstream.core.states import State
 
-WANTED = ("queue", "priority", "since", "until", "task", "key", "where", "ids", "rate")
+WANTED = (
+    "queue", "priority", "since", "until", "task", "key", "where", "state", "error", "text", "ids", "shadow", "rate",
+)  # fmt: skip
 """What a replay can be told, by name."""
+
+STATES = tuple(state for state in State if state.final or state is State.RETRYING)
+"""In which a task may have been, so that it is asked for by it."""
 
 VERBS = ("pause", "resume", "drain", "purge")
 
@@ -55,6 +62,7 @@ class Wanted:
             flaws.read(name, asked, lambda text: instant(text, now))
         flaws.read("where", asked, Where)
         flaws.read("rate", asked, read_rate)
+        flaws.read("shadow", asked, lambda text: check_part("shadow", text))
         if not asked["since"]:
             flaws.told["since"] = "say from when on, as in 2h or 2026-01-31T12:00"
         return flaws.told
@@ -78,6 +86,10 @@ class Wanted:
             tasks=(asked["task"],) if asked["task"] else (),
             key=asked["key"] or None,
             where=asked["where"],
+            states=(asked["state"],) if asked["state"] else (),
+            error=asked["error"],
+            text=asked["text"],
+            shadow=asked["shadow"],
             ids=asked["ids"] or "new",
             rate=read_rate(asked["rate"]),
         )
@@ -203,7 +215,7 @@ class Again:
 
         return self._shell.streamed(
             request, "replay.html", "Replay", look, status=400 if flaws else 200,
-            queues=self._shell.app.queues, asked=wanted.fields, flaws=flaws,
+            queues=self._shell.app.queues, states=STATES, asked=wanted.fields, flaws=flaws,
         )  # fmt: skip
 
     async def order_preview(self, request: Request) -> Response:

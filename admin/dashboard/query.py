@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from glob import escape
 from urllib.parse import urlencode
 
 from taskstream.admin.dashboard.flaws import Flaws
@@ -61,6 +62,15 @@ class Query:
         pairs = [("state", state) for state in self.states]
         pairs += [(name, getattr(self, name)) for name in _TEXTS if getattr(self, name)]
         return urlencode(pairs)
+
+    @property
+    def as_replay(self) -> str:
+        """The same as a replay asks for it, as far as it can."""
+        told = {name: getattr(self, name) for name in ("queue", "priority", "key", "until", "text")}
+        told["task"] = escape(self.task)
+        told["since"] = self.since or "1h"
+        told["state"] = self.states[0] if len(self.states) == 1 else ""
+        return urlencode({name: text for name, text in told.items() if text})
 
     @property
     def narrows(self) -> bool:

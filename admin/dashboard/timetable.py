@@ -56,7 +56,7 @@ def read_times(text: str) -> str | Every:
 def times_in_words(schedule: Schedule) -> str:
     """The inverse, for a form."""
     when = schedule.when
-    return when.line if isinstance(when, Cron) else f"every {when.seconds:g} s"
+    return when.line if isinstance(when, Cron) else f"every {_plain(when.seconds)} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Wanted:
             "queue": schedule.queue,
             "priority": schedule.priority,
             "key": schedule.key or "",
-            "expires": "" if schedule.expires is None else f"{schedule.expires:g}",
+            "expires": "" if schedule.expires is None else _plain(schedule.expires),
             "catch_up": schedule.catch_up,
             "overlap": schedule.overlap,
         }
@@ -264,6 +264,11 @@ def _signature(app: "App", task: str) -> list[tuple[str, str, bool]]:
     return [
         (field["name"], type_in_words(field["type"]), "default" not in field) for field in fields
     ]
+
+
+def _plain(seconds: float) -> str:
+    """A number without an exponent, and with no digit lost that a form can tell."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 def _check_name(name: str) -> None:
