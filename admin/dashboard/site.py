@@ -1,7 +1,8 @@
 """The addresses of the dashboard, and what holds them together."""
 
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -53,6 +54,7 @@ def build(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         live.start()
+        threading.Thread(target=_open, args=(shell,), daemon=True).start()
         try:
             yield
         finally:
@@ -105,6 +107,13 @@ def build(
     site.router.redirect_slashes = False  # an id may end in one
     site.state.live = live
     return site
+
+
+def _open(shell: Shell) -> None:
+    """Opens the stores before anybody asks for a page of theirs; who can't be reached is told on the page."""
+    for opened in (shell.store, lambda: shell.app.schema_store().refresh()):
+        with suppress(TaskstreamError):
+            opened()
 
 
 async def _no_page(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ from tests.support.servers import Servers
 from tests.support.stage import ROOT, Stage, staged
 
 from taskstream import Handle, State
+from taskstream.admin import schedules
 
 AXE = Path(__file__).with_name("vendor") / "axe.min.js"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -90,6 +91,15 @@ def publish(
         for text in hostile_texts
         for ends in ("well", "badly")
     ]
+    schedules.add(
+        stage.app,
+        "add",
+        "0 3 * * *",
+        {"n": 1},
+        name="nightly",
+        tz="Europe/Berlin",
+        reason="every night",
+    )
     stage.wait_for(many, {State.SUCCEEDED: len(many)})
     stage.wait_for([tasks["works"], tasks["recovers"]], {State.SUCCEEDED: 2})
     stage.wait_for(hostile, dict.fromkeys((State.SUCCEEDED, State.DEAD), len(hostile_texts)))
@@ -149,12 +159,24 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+VIOLATIONS = """
+    document.addEventListener("securitypolicyviolation", (event) =>
+        noteViolation(`${event.violatedDirective} forbids ${event.blockedURI} ${event.sample}`));
+"""
+"""Tells the test of whatever the content security policy had to forbid."""
+
+
 @pytest.fixture
 def page(chromium: Browser, site: Site) -> Iterator[Page]:
-    """A page of a fresh browser profile, at the dashboard; any script error fails the test."""
+    """A page of a fresh browser profile, at the dashboard.
+
+    Any script error, any dialog and any violation of the content security policy fails the test.
+    """
     context = chromium.new_context(base_url=site.url, viewport={"width": 1280, "height": 900})
-    page = context.new_page()
     errors: list[str] = []
+    context.expose_binding("noteViolation", lambda _, told: errors.append(str(told)))
+    context.add_init_script(VIOLATIONS)
+    page = context.new_page()
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("dialog", lambda dialog: errors.append(f"a dialog: {dialog.message}"))
     page.on(

@@ -444,7 +444,7 @@ def test_a_replay_that_ended_early_goes_on(stage: Stage) -> None:
 def test_versions_of_a_schema_are_told_with_their_changes(stage: Stage) -> None:
     """All that are stored, the newest first, each with what it changed."""
 
-    def newer(n: int, plus: int = 1, currency: str = "EUR") -> int: ...
+    def newer(n: int, plus: int = 1, currency: str = "EUR") -> None: ...
 
     stage.app.schema_store().put(derive(newer, task="add").arguments)
     with visiting(stage) as visitor:
