@@ -5,9 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,38 +108,47 @@ def publish(
     return {**tasks, "hostile result": hostile[0], "hostile": hostile[1]}
 
 
-class served:  # noqa: N801 - reads as a verb where it is used
+def served(stage: Stage, *options: str) -> AbstractContextManager[str]:
+    """A `taskstream dashboard` of a stage's app while the block lasts; gives its address."""
+    return served_app(
+        "tests.support.jobs:app", *options, directory=stage.directory, environment=stage.environment
+    )
+
+
+@contextmanager
+def served_app(
+    app: str, *options: str, directory: Path, environment: Mapping[str, str]
+) -> Iterator[str]:
     """A `taskstream dashboard` while the block lasts; gives its address.
 
     Args:
-        stage: its app.
+        app: which one, `module:attribute`.
         options: of the command line.
+        directory: where its log goes.
+        environment: what it has beside ours.
     """
+    path = directory / f"dashboard-{len(options)}.log"
+    with path.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "taskstream", "dashboard", app, "--port", "0", *options],
+            cwd=ROOT, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
 
-    def __init__(self, stage: Stage, *options: str) -> None:
-        self._log = stage.directory / f"dashboard-{len(options)}.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "taskstream", "dashboard", "tests.support.jobs:app", "--port", "0", *options],
-                cwd=ROOT, env={**os.environ, **stage.environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+    def look() -> str:
+        assert process.poll() is None, path.read_text()
+        found = re.search(r"on (http://\S+)/", path.read_text())
+        assert found, path.read_text()
+        return found[1]
 
-    def __enter__(self) -> str:
-        def look() -> str:
-            assert self._process.poll() is None, self._log.read_text()
-            found = re.search(r"on (http://\S+)/", self._log.read_text())
-            assert found, self._log.read_text()
-            return found[1]
-
-        return eventually(look, 20.0)
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
+    try:
+        yield eventually(look, 20.0)
+    finally:
+        process.terminate()
         try:
-            self._process.wait(15.0)
+            process.wait(15.0)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(5.0)
+            process.kill()
+            process.wait(5.0)
             raise
 
 
