@@ -94,7 +94,7 @@ def _opened(directory: Path, environment: dict[str, str]) -> Iterator[Shop]:
         )
         report = showcase.write_report.publish("ops@shop.example")
         showcase.publish(60.0)
-        queues.pause(app, "media", reason="the pictures' disk is full", who=ANN)
+        queues.pause(app, "queue:media", reason="the pictures' disk is full", who=ANN)
         schedules.add(
             app, "count_stock", "*/10 6-22 * * *", {"warehouse": "Gent"}, name="stock-gent", tz="Europe/Brussels",
             overlap="skip", reason="the new warehouse", who=ANN,
