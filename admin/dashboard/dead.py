@@ -219,8 +219,10 @@ class Dead:
 
 def told_of_redrive(done: Redriven) -> list[str]:
     """What came of a redrive, or would come of it, in words."""
-    runs = "would run again" if done.dry_run else "run again"
-    lines = [f"{done.selected:,} letters are meant; {done.redriven:,} tasks {runs}."]
+    runs = (
+        "would run again" if done.dry_run else "runs again" if done.redriven == 1 else "run again"
+    )
+    lines = [f"{_meant(done.selected)}; {_count(done.redriven, 'task')} {runs}."]
     lines += [f"{count:,} of them are {task or '?'}." for task, count in done.by_task.items()]
     lines += _some(done.resumed, "were begun by an earlier redrive that did not come to its end")
     lines += _some(done.already, "have gone on before, and are only closed")
@@ -231,9 +233,7 @@ def told_of_redrive(done: Redriven) -> list[str]:
 def told_of_purge(done: dead.Purged) -> list[str]:
     """What came of a purge, or would come of it, in words."""
     are = "would be closed" if done.dry_run else "are closed"
-    lines = [
-        f"{done.selected:,} letters are meant; {done.purged:,} {are}, and their tasks stay dead."
-    ]
+    lines = [f"{_meant(done.selected)}; {done.purged:,} {are}, and their tasks stay dead."]
     return [*lines, *_rest(done.refused, done.left, done.untold, done.why_untold)]
 
 
@@ -242,6 +242,14 @@ def _rest(refused: Sequence[Refusal], left: int, untold: int, why: str) -> list[
     lines += _some(untold, f"are left out, for it can't be told whether they are meant ({why})")
     lines += [f"{one.task} {one.id}: {one.why}." for one in refused[:REFUSALS]]
     return lines
+
+
+def _meant(count: int) -> str:
+    return f"{_count(count, 'letter')} {'is' if count == 1 else 'are'} meant"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _some(count: int, what: str) -> list[str]:

@@ -233,4 +233,6 @@ def keep(page: Page, path: Path, *, whole: bool) -> None:
     """Writes a picture with few colours, which takes few bytes."""
     taken = page.screenshot(scale="css", full_page=whole)
     with Image.open(BytesIO(taken)) as picture:
-        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.convert("RGB").quantize(
+            COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        ).save(path, optimize=True)

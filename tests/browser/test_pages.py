@@ -129,13 +129,11 @@ def test_a_task_is_corrected_and_redriven_and_succeeds(page: Page, site: Site) -
     page.goto("/")
     page.get_by_role("link", name=pays.id).first.click(timeout=30_000)
     page.get_by_role("link", name="Correct and redrive").click(timeout=30_000)
-    expect(page.get_by_text("1 letters are meant; 1 tasks would run again.")).to_be_visible()
+    expect(page.get_by_text("1 letter is meant; 1 task would run again.")).to_be_visible()
     page.get_by_label("Arguments").fill('{"order_id": "o-99", "cents": 500}')
     page.get_by_label("Reason").fill("the price was wrong")
     page.get_by_role("button", name="Redrive 1").click()
-    expect(page.get_by_text("1 letters are meant; 1 tasks run again.")).to_be_visible(
-        timeout=30_000
-    )
+    expect(page.get_by_text("1 letter is meant; 1 task runs again.")).to_be_visible(timeout=30_000)
     page.get_by_role("link", name="To the task").click()
     expect(page.locator("#story .badge").first).to_have_text("succeeded", timeout=30_000)
     page.get_by_role("link", name="what they did to it").click()
@@ -175,6 +173,10 @@ def _tells_its_whole_story(page: Page, site: Site, pays: Handle[Any]) -> None:
             assert page.locator(".waterfall th", has_text=name).count() >= 4, name
 
     eventually(look, timeout=20.0)  # spans come to Jaeger in batches
+    moved_in = page.locator(".waterfall tbody th").evaluate_all(
+        "all => all.map((one) => parseFloat(getComputedStyle(one).paddingLeft))"
+    )
+    assert moved_in[0] < min(moved_in[1:])  # each span stands below its parent
     link = page.get_by_role("link", name="Open it in Jaeger")
     url, _, trace_id = (link.get_attribute("href") or "").partition("/trace/")
     spans = from_jaeger(url, trace_id)
