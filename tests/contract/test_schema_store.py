@@ -225,6 +225,17 @@ class MemoryLog:
     def close(self) -> None: ...
 
 
+def test_a_version_that_is_stored_anew_is_the_latest_and_counts_once() -> None:
+    """As when a deploy is taken back, and differs in a default alone from what it was."""
+    store = LoggedSchemas(MemoryLog())
+    first, second = schema_of("charge", int, 1), schema_of("charge", str)
+    again = schema_of("charge", int, 2)
+    for schema in (first, second, again):
+        store.put(schema)
+    assert store.versions("charge") == [second, again]
+    assert store.latest("charge") == again
+
+
 def test_two_that_store_at_once_agree_on_the_first() -> None:
     """The second is refused, and puts the first one back: compaction keeps the last of a key."""
     two, four = schema_of("charge", MONEY_2), schema_of("charge", MONEY_4)
