@@ -2,7 +2,8 @@
 
 Broken on purpose once, and seen to fail: `autoescape=False` (an element of a task's error is made), a `label`
 taken from the filters (axe), the look at what is in use left out of `dashboard.js` (the focus is lost), tables
-without their scrolling frame (a phone's page is too wide).
+without their scrolling frame (a phone's page is too wide), a `style` in a template (the policy forbids it), the zone
+forgotten on the next page, spans that all stand at the edge.
 """
 
 import re

@@ -1,4 +1,7 @@
-"""What every schema store does: one suite for the topic, the embedded file and the registry."""
+"""What every schema store does: one suite for the topic, the embedded file and the registry.
+
+Broken on purpose once, and seen to fail: versions in the order in which each was stored first.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

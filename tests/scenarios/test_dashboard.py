@@ -2,7 +2,9 @@
 
 Broken on purpose once, and seen to fail: `autoescape=False` in the templates' environment, `read_form`
 without `refusal`, without its look at `read_only`, `Guard` without its look at the session, `admin.tasks.cancel`
-without `who`, `_record_at` without its look at the id.
+without `who`, `_record_at` without its look at the id, a schedule in code that can be changed, one that is added
+without `who`, a replay that is resumed without it, letters chosen without the condition, the forms of a schedule's page
+shown to who may only read.
 """
 
 import asyncio
