@@ -47,7 +47,9 @@ def build(
     """
     live = Live(app, clock=clock)
     jobs = Jobs(clock)
-    shell = Shell(app, access, live, Frames(live, clock), jaeger_url, jobs, clock)
+    shell = Shell(
+        app, access, live, Frames(live, clock, read_only=access.read_only), jaeger_url, jobs, clock
+    )
     pages, parts, actions = Pages(shell), Parts(shell), Actions(shell)
     dead, again, timetable, schemas = Dead(shell), Again(shell), Timetable(shell), Schemas(shell)
 

@@ -495,6 +495,8 @@ def test_read_only_changes_nothing(stage: Stage) -> None:
             shown = visitor.get(page).text
             assert "/actions/" not in shown, page
             assert "Add a schedule</a>" not in shown, page
+        eventually(lambda: _shows(visitor, "/queues", "tasks.high"), 20.0)
+        assert "/queues/preview" not in visitor.get("/queues").text
         form = {"csrf": visitor.token_of("/login"), "id": task.id, "reason": "harm"}
         for action in ("cancel", "scale", "dead", "replay", "queue", "schedule"):
             assert visitor.post(f"/actions/{action}", form).status_code == 403
