@@ -51,7 +51,7 @@ def render(template: str, **values: Any) -> str:
 def page_of(action: Action) -> str:
     """The page of what an action was done to, within the dashboard; empty where there is none."""
     kind, colon, name = action.target.partition(":")
-    if not colon:
+    if not colon or action.verb == "cancel":  # a task's id may hold a colon
         if action.verb == "scale":
             return "/workers"
         return "" if action.target == "*" else f"/tasks/{segment(action.target)}"

@@ -142,6 +142,7 @@ class Pulse:
         # Apart, because a storm of retries would push the few that died out.
         self._failures: dict[State, list[Row]] = {State.DEAD: [], State.RETRYING: []}
         self._errors: dict[tuple[str, str], Ring[State]] = {}
+        self._forgot_at = 0.0
         self._actions: deque[Action] = deque(maxlen=ACTIONS)
         self._told: set[tuple[float, str, str, str]] = set()
 
@@ -243,11 +244,17 @@ class Pulse:
     def _errors_of(self, row: Row) -> Ring[State]:
         kind = (row.task, row.error_type or "")
         if kind not in self._errors and len(self._errors) >= ERRORS:
-            now = self._clock.now()
-            self._errors = {one: ring for one, ring in self._errors.items() if ring.total(now)}
+            self._forget_errors()
             if len(self._errors) >= ERRORS:
                 kind = (OTHERS, OTHERS)
         return self._errors.setdefault(kind, Ring(15, 60.0))
+
+    def _forget_errors(self) -> None:
+        """Makes room for new kinds; once a minute at most, for it looks at all of them."""
+        now = self._clock.now()
+        if now - self._forgot_at >= 60.0:
+            self._forgot_at = now
+            self._errors = {kind: ring for kind, ring in self._errors.items() if ring.total(now)}
 
     def _count(self, row: Row) -> None:
         if row.attempt == 0:

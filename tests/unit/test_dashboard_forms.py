@@ -110,7 +110,7 @@ def test_a_rate_that_is_none_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("verb", "target", "page"),
     [
-        ("cancel", "id/1", "/tasks/id%2F1"), ("scale", "w1", "/workers"), ("redrive", "dead:a b", "/tasks/a%20b"),
+        ("cancel", "id/1", "/tasks/id%2F1"), ("cancel", "task:1", "/tasks/task%3A1"), ("scale", "w1", "/workers"), ("redrive", "dead:a b", "/tasks/a%20b"),
         ("purge", "dead:*", "/dead"), ("pause", "queue:tasks.low", "/queues"), ("pause", "task:<x>", "/tasks?task=%3Cx%3E"),
         ("run", "schedule:nightly", "/schedules/of/nightly"), ("replay", "replay:r-1", "/replay"), ("x", "*", ""), ("x", "y:z", ""),
     ],
