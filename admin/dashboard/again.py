@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from taskstream.admin import queues, replay, shadow
 from taskstream.admin.dashboard.flaws import Flaws
-from taskstream.admin.dashboard.forms import read_form, reason_of
+from taskstream.admin.dashboard.forms import counted, read_form, reason_of
 from taskstream.admin.dashboard.guard import root_of
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.shell import Shell, aside
@@ -24,6 +24,7 @@ from taskstream.core.states import State
 
 WANTED = (
     "queue", "priority", "since", "until", "task", "key", "where", "state", "error", "text", "ids", "shadow", "rate",
+    "record",
 )  # fmt: skip
 """What a replay can be told, by name."""
 
@@ -63,7 +64,8 @@ class Wanted:
         flaws.read("where", asked, Where)
         flaws.read("rate", asked, read_rate)
         flaws.read("shadow", asked, lambda text: check_part("shadow", text))
-        if not asked["since"]:
+        flaws.read("record", asked, read_record)
+        if not asked["since"] and not asked["record"]:
             flaws.told["since"] = "say from when on, as in 2h or 2026-01-31T12:00"
         return flaws.told
 
@@ -78,10 +80,13 @@ class Wanted:
     def request(self) -> ReplayRequest:
         """The same for `admin.replay`. Raises ConfigError."""
         asked = self.fields
+        place = read_record(asked["record"]) if asked["record"] else None
         return ReplayRequest(
+            topics=(place[0],) if place is not None else (),
+            offsets={place[1]: (place[2], place[2] + 1)} if place is not None else {},
             queue=asked["queue"] or None,
             priority=asked["priority"] or None,
-            since=asked["since"],
+            since=asked["since"] or None,
             until=asked["until"],
             tasks=(asked["task"],) if asked["task"] else (),
             key=asked["key"] or None,
@@ -274,13 +279,26 @@ class Again:
 
 def told_of(report: ReplayReport) -> list[str]:
     """What a replay has published, or would publish, in words."""
-    would = "would be published" if report.dry else "are published"
-    lines = [f"{report.count:,} tasks {would} again."]
+    would = "would be" if report.dry else "is" if report.count == 1 else "are"
+    lines = [f"{counted(report.count, 'task')} {would} published again."]
     lines += [f"{number:,} of them are {task or '?'}." for task, number in report.tasks.items()]
     lines += [
-        f"{number:,} records are passed over: {why}." for why, number in report.skipped.items()
+        f"{counted(number, 'record')} passed over: {why}." for why, number in report.skipped.items()
     ]
     return [*lines, report.untold] if report.untold else lines
+
+
+def read_record(text: str) -> tuple[str, int, int]:
+    """Topic, partition and offset of a record, as rows tell them: "topic/partition/offset". Raises ConfigError."""
+    topic, _, offset = text.rpartition("/")
+    topic, _, partition = topic.rpartition("/")
+    if not topic or not _is_number(partition) or not _is_number(offset):
+        raise ConfigError(f"record {text!r} is none: write topic/partition/offset")
+    return topic, int(partition), int(offset)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def read_rate(text: str) -> float | None:

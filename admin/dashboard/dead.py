@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from taskstream.admin import dead
 from taskstream.admin.dashboard.again import read_rate
 from taskstream.admin.dashboard.flaws import Flaws
-from taskstream.admin.dashboard.forms import number, read_form, reason_of
+from taskstream.admin.dashboard.forms import counted, number, read_form, reason_of
 from taskstream.admin.dashboard.guard import root_of
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.shell import Shell
@@ -222,7 +222,7 @@ def told_of_redrive(done: Redriven) -> list[str]:
     runs = (
         "would run again" if done.dry_run else "runs again" if done.redriven == 1 else "run again"
     )
-    lines = [f"{_meant(done.selected)}; {_count(done.redriven, 'task')} {runs}."]
+    lines = [f"{_meant(done.selected)}; {counted(done.redriven, 'task')} {runs}."]
     lines += [f"{count:,} of them are {task or '?'}." for task, count in done.by_task.items()]
     lines += _some(done.resumed, "were begun by an earlier redrive that did not come to its end")
     lines += _some(done.already, "have gone on before, and are only closed")
@@ -245,11 +245,7 @@ def _rest(refused: Sequence[Refusal], left: int, untold: int, why: str) -> list[
 
 
 def _meant(count: int) -> str:
-    return f"{_count(count, 'letter')} {'is' if count == 1 else 'are'} meant"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{counted(count, 'letter')} {'is' if count == 1 else 'are'} meant"
 
 
 def _some(count: int, what: str) -> list[str]:

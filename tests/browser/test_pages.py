@@ -228,11 +228,11 @@ def test_tasks_are_replayed_after_a_dry_run(page: Page, site: Site) -> None:
     page.get_by_label("Written since").fill("1h")
     page.get_by_label("Task", exact=True).fill("rec*")
     page.get_by_role("button", name="Preview").click()
-    expect(page.get_by_text("1 tasks would be published again.")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("1 task would be published again.")).to_be_visible(timeout=30_000)
     expect(page.get_by_role("link", name=site.tasks["works"].id)).to_be_visible()
     page.get_by_label("Reason").fill("once more")
     page.get_by_role("button", name="Replay").click()
-    expect(page.get_by_text("1 tasks are published again.")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("1 task is published again.")).to_be_visible(timeout=30_000)
     page.get_by_role("link", name="Replay", exact=True).click()
     expect(page.get_by_role("row", name=re.compile("once more.*finished"))).to_be_visible(
         timeout=20_000

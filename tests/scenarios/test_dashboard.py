@@ -29,7 +29,7 @@ from tests.support.eventually import eventually
 from tests.support.hostile import HOSTILE
 from tests.support.stage import ROOT, Stage
 
-from taskstream import State
+from taskstream import Handle, State
 from taskstream.admin import audit, replay, schedules
 from taskstream.admin.dashboard import asgi
 from taskstream.core.ids import new_id
@@ -444,6 +444,35 @@ def test_a_replay_that_ended_early_goes_on(stage: Stage) -> None:
         assert "does not exist" in visitor.get("/replay/compare?shadow=next").text
     resumed = [one for one in audit.actions(stage.app) if one.details.get("state") == "resumed"]
     assert [(one.who, one.reason) for one in resumed] == [("ann", "go on")]
+
+
+def test_a_task_that_has_ended_is_run_again_from_its_page(stage: Stage) -> None:
+    """As one further run of its own, counted before, and on record; the page of another record finds nothing."""
+    handle, other = (stage.task("add").publish(n) for n in (1, 2))
+    stage.worker()
+    stage.wait_for([handle, other], {State.SUCCEEDED: 2})
+    with visiting(stage) as visitor:
+        (link,) = re.findall(
+            r'href="(/replay/preview[^"]+)"', visitor.get(f"/tasks/{handle.id}").text
+        )
+        preview = visitor.get(html.unescape(link)).text
+        assert "1 task would be published again." in preview
+        assert handle.id in preview
+        assert other.id not in preview
+        form = {"csrf": visitor.token_of("/login"), "reason": "once more"}
+        form |= dict(re.findall(r'name="(which-[a-z]+)" value="([^"]*)"', preview))
+        job = visitor.post(
+            "/actions/replay", {name: html.unescape(text) for name, text in form.items()}
+        )
+        eventually(
+            lambda: _shows(visitor, job.headers["location"], "1 task is published again"), 20.0
+        )
+        eventually(lambda: _has_run(stage, handle, 1), 20.0)
+    assert {row.run for row in stage.rows(other)} == {0}
+
+
+def _has_run(stage: Stage, handle: Handle[Any], run: int) -> None:
+    assert any(row.run == run and row.state is State.SUCCEEDED for row in stage.rows(handle))
 
 
 def test_versions_of_a_schema_are_told_with_their_changes(stage: Stage) -> None:

@@ -99,6 +99,16 @@ def test_a_replay_is_settled_once() -> None:
     assert settled.settled(NOW + 999).fields == settled.fields
 
 
+def test_one_record_is_replayed_by_its_place() -> None:
+    """Without a time, for the place says it all; what is no place is told."""
+    wanted = again.Wanted.of({"record": "shop.tasks.high/3/15", "ids": "same"})
+    assert wanted.flaws(NOW) == {}
+    asked = wanted.request()
+    assert (asked.topics, asked.offsets, asked.since) == (("shop.tasks.high",), {3: (15, 16)}, None)
+    for text in ("shop.tasks.high/3", "a/b/c", "//", "t/1/-1", "t/1/" + "9" * 30):
+        assert list(again.Wanted.of({"record": text}).flaws(NOW)) == ["record"]
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast", "1e9"])
 def test_a_rate_that_is_none_is_refused(text: str) -> None:
     """And an empty one is none at all."""
