@@ -418,6 +418,13 @@ def test_it_works_without_scripts(chromium: Browser, site: Site) -> None:
     page.go_back()
     page.get_by_role("link", name="Read it from Jaeger").click()
     expect(page.locator(".waterfall rect").first).to_be_visible()
+    page.goto(f"/schedules/form?{urlencode({**EVERY_HOUR, 'name': 'scriptless'})}")
+    page.get_by_label("Reason").fill("a test")
+    page.get_by_role("button", name="Add scriptless").click()
+    expect(page.get_by_text("It is there")).to_be_visible()
+    expect(page.locator("time").last).to_have_text(re.compile(r"^\d{4}-\d\d-\d\d "))
+    page.goto("/dead?where=n+>+40")
+    expect(page.get_by_role("link", name=site.tasks["dies"].id)).to_be_visible()
     context.close()
 
 
