@@ -18,6 +18,11 @@
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
 
+  // The menu of a narrow page is one line that may be longer than the page.
+  const menu = document.querySelector(".top nav");
+  const current = menu?.querySelector("[aria-current]");
+  if (current) menu.scrollLeft = current.offsetLeft - menu.offsetLeft - menu.clientWidth / 3;
+
   // --- times: told in UTC, and in the visitor's own zone where he wants them so
 
   let local = false;
