@@ -122,7 +122,7 @@ class Again:
         if flaws:
             return self._form(request, wanted, flaws)
         wanted = wanted.settled(now)
-        asked = wanted.request()
+        asked = self._own(wanted).request()
 
         def dry() -> Mapping[str, Any]:
             app = self._shell.app
@@ -144,7 +144,7 @@ class Again:
             told = [
                 f"{known.read:,} of {known.notice.plan.total:,} records are behind it, {left:,} are left.",
                 f"It was begun by {known.notice.who}, because: {known.notice.reason or 'nobody said'}.",
-                "It goes on from its last commit; what it has published is not published again.",
+                "It goes on from its last commit. What a crash has it publish a second time has the same id, and runs once.",
             ]
             if self._shell.jobs.under_way(_title(name)) is not None:
                 return {
@@ -192,7 +192,16 @@ class Again:
         if not form.get("which-until"):
             raise ConfigError("until is missing: begin with a preview")
         wanted = Wanted.of({name: form.get(f"which-{name}", "") for name in WANTED})
-        return replay.settle(self._shell.app, wanted.settled(self._shell.clock.now()).request())
+        settled = self._own(wanted).settled(self._shell.clock.now())
+        return replay.settle(self._shell.app, settled.request())
+
+    def _own(self, wanted: Wanted) -> Wanted:
+        """The same, unless its record is another app's: this page is for one app alone. Raises ConfigError."""
+        app, record = self._shell.app, wanted.fields["record"]
+        topics = {app.names.tasks(queue, one) for queue, some in app.queues.items() for one in some}
+        if record and read_record(record)[0] not in topics:
+            raise ConfigError(f"record {record!r} stands in no topic of tasks of {app.name}")
+        return wanted
 
     async def compare(self, request: Request) -> Response:
         """What the tasks of a shadow came to, beside what they came to themselves."""

@@ -459,6 +459,11 @@ def test_a_task_that_has_ended_is_run_again_from_its_page(stage: Stage) -> None:
         assert "1 task would be published again." in preview
         assert handle.id in preview
         assert other.id not in preview
+        for elsewhere in ("others.tasks.high/0/0", f"{stage.app.names.dead}/0/0"):
+            assert (
+                visitor.get(f"/replay/preview?record={quote(elsewhere, safe='')}").status_code
+                == 400
+            )
         form = {"csrf": visitor.token_of("/login"), "reason": "once more"}
         form |= dict(re.findall(r'name="(which-[a-z]+)" value="([^"]*)"', preview))
         job = visitor.post(
