@@ -38,7 +38,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "dashboard"
 NAME = "webshop"
 ANN = "ann@shop.example"
 COLOURS = 256
-"""Of a picture: those that most of it has are kept as they are, and the shades between them are moved to these."""
+"""Of a picture: the less there are, the fewer bytes it takes."""
 
 
 @dataclass(slots=True)
@@ -234,8 +234,20 @@ def keep(page: Page, path: Path, *, whole: bool) -> None:
     taken = page.screenshot(scale="css", full_page=whole)
     with Image.open(BytesIO(taken)) as picture:
         plain = picture.convert("RGB")
-    counted: Any = plain.getcolors(plain.width * plain.height)
-    most = sorted(counted, reverse=True)[:COLOURS]
+    plain.quantize(palette=_palette(plain), dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def _palette(picture: Image.Image) -> Image.Image:
+    """Half of it the colours that most of the picture has, half of it spread over all others there are."""
+    counted: Any = picture.getcolors(picture.width * picture.height)
+    colours = [colour for _, colour in sorted(counted, reverse=True)]
+    kept, others = colours[: COLOURS // 2], colours[COLOURS // 2 :]
+    parts = [part for colour in kept for part in colour]
+    if others:
+        each_once = Image.new("RGB", (len(others), 1))
+        each_once.putdata(others)
+        spread = each_once.quantize(COLOURS // 2, dither=Image.Dither.NONE).getpalette() or []
+        parts += spread[: 3 * (COLOURS // 2)]
     palette = Image.new("P", (1, 1))
-    palette.putpalette([part for _, colour in most for part in colour])
-    plain.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
+    palette.putpalette(parts)
+    return palette
