@@ -213,6 +213,7 @@ def resume(
     *,
     rate: float | None = None,
     reason: str = "",
+    who: str = "",
     tell: Tell | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> ReplayReport:
@@ -223,6 +224,7 @@ def resume(
         name: the replay's.
         rate: another rate; None for that of the plan.
         reason: why, for the audit log.
+        who: who asks, for the same; whoever runs this process, unless given.
         tell: hears how far it is.
         clock: the time.
 
@@ -231,12 +233,7 @@ def resume(
         OffsetLost: retention has deleted records that it had still to read.
     """
     app.load_tasks()
-    group = app.names.replay_group(check_part("replay", name))
-    with Topics(app.settings, client_id="taskstream-replay") as broker:
-        commits = broker.noted(group)
-    if not commits:
-        raise ConfigError(f"no replay named {name} is known: `taskstream replay list` shows all")
-    known = _known(commits)
+    known, commits = _find(app, name)
     if known.finished:
         raise ConfigError(f"replay {name} is done: nothing is left of it")
     notice = known.notice
@@ -245,8 +242,8 @@ def resume(
     positions = {
         one.place: commits.get(one.place, (one.first, ""))[0] for one in notice.plan.stretches
     }
-    _note(app, notice.plan, RESUMED, reason=reason)
-    return _carry_out(app, notice, positions, tell=tell, clock=clock)
+    _note(app, notice.plan, RESUMED, reason=reason, who=who)
+    return _carry_out(app, notice, positions, tell=tell, who=who, clock=clock)
 
 
 def replays(app: "App") -> list[KnownReplay]:
@@ -261,6 +258,25 @@ def replays(app: "App") -> list[KnownReplay]:
             with suppress(ConfigError):  # half forgotten, or of another version
                 found.append(_known(broker.noted(group)))
     return sorted(found, key=lambda one: one.notice.at)
+
+
+def find(app: "App", name: str) -> KnownReplay:
+    """One replay, by its name.
+
+    Raises:
+        ConfigError: none of that name is known (any more).
+        BrokerError: Kafka refused or can't be reached.
+    """
+    return _find(app, name)[0]
+
+
+def _find(app: "App", name: str) -> tuple[KnownReplay, Mapping[Place, tuple[int, str]]]:
+    group = app.names.replay_group(check_part("replay", name))
+    with Topics(app.settings, client_id="taskstream-replay") as broker:
+        commits = broker.noted(group)
+    if not commits:
+        raise ConfigError(f"no replay named {name} is known: `taskstream replay list` shows all")
+    return _known(commits), commits
 
 
 # --- what is read, and whether it can be meant

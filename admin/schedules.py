@@ -7,8 +7,9 @@ the same moment is not joined: the last word on a schedule counts.
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from taskstream.admin import audit
@@ -16,7 +17,7 @@ from taskstream.admin.payloads import Payloads
 from taskstream.app.timetable import read_when
 from taskstream.broker.tail import read_to_end
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
-from taskstream.core.cron import Cron, Every, check
+from taskstream.core.cron import Cron, Every, check, instants
 from taskstream.core.envelope import Envelope
 from taskstream.core.errors import ConfigError, MissingExtra, TaskstreamError
 from taskstream.core.ids import new_id
@@ -176,6 +177,23 @@ def schedules(app: "App", *, clock: Clock = SYSTEM_CLOCK) -> list[ShownSchedule]
     listed = sorted(
         (one for one in book.schedules.values() if not one.removed), key=lambda one: one.name
     )
+    return _show(app, book, listed, clock)
+
+
+def find(app: "App", name: str, *, clock: Clock = SYSTEM_CLOCK) -> tuple[ShownSchedule, Schedule]:
+    """One schedule, as `schedules` shows it, and its definition.
+
+    Raises:
+        TaskstreamError: there is no such schedule.
+        BrokerError: Kafka refused or can't be reached, or `init` was never run.
+        StoreError: the result store did not answer.
+    """
+    book = _read(app)
+    found = _of(app, book, name)
+    return _show(app, book, [found], clock)[0], found
+
+
+def _show(app: "App", book: Book, listed: Sequence[Schedule], clock: Clock) -> list[ShownSchedule]:
     states = _states(app, [book.firings[one.name] for one in listed if one.name in book.firings])
     payloads = Payloads(app)
     now = clock.now()
@@ -200,6 +218,7 @@ def add(
     key: str | None = None,
     expires: float | None = None,
     reason: str = "",
+    who: str = "",
     clock: Clock = SYSTEM_CLOCK,
 ) -> Schedule:
     """Adds a schedule at run time; back when it is durable, in force within a second.
@@ -218,6 +237,7 @@ def add(
         key: the ordering key of its tasks; the task's own unless given.
         expires: seconds after its instant from which on a task is too old to run.
         reason: why, for the audit log.
+        who: who asks, for the same; whoever runs this process, unless given.
         clock: the time.
 
     Raises:
@@ -226,8 +246,6 @@ def add(
         BadArguments: the arguments don't fit the task's schema; names the field.
         BrokerError: Kafka did not take it, or `init` was never run.
     """
-    times = read_when(when, tz)
-    check(times)
     named = name or task
     there = _read(app).schedules.get(named)
     if there is not None and not there.removed:
@@ -235,6 +253,87 @@ def add(
             f"there is a schedule {named} already, of task {there.task}: remove it first, or give this "
             "one another name"
         )
+    schedule = prepare(
+        app, task, when, arguments, name=named, tz=tz, catch_up=catch_up, overlap=overlap, queue=queue,
+        priority=priority, key=key, expires=expires, who=who, clock=clock,
+    )  # fmt: skip
+    _write(app, [added(there, schedule)])
+    _record(app, "schedule", schedule, reason, who)
+    return schedule
+
+
+def change(
+    app: "App",
+    name: str,
+    when: str | Every,
+    arguments: Mapping[str, Any],
+    *,
+    tz: str = "UTC",
+    catch_up: CatchUp = "once",
+    overlap: Overlap = "allow",
+    queue: str | None = None,
+    priority: str | None = None,
+    key: str | None = None,
+    expires: float | None = None,
+    reason: str = "",
+    who: str = "",
+    clock: Clock = SYSTEM_CLOCK,
+) -> Schedule:
+    """Gives a schedule that was added at run time other times, arguments or policies, as `add` takes them.
+
+    Its task, its name, and whether it is paused stay. With other times it begins anew: what would have come
+    before now is no firing of it.
+
+    Raises:
+        TaskstreamError: there is no such schedule.
+        ConfigError: code defines it, or it can't be so.
+        BadArguments: the arguments don't fit the task's schema; names the field.
+        BrokerError: Kafka did not take it.
+    """
+    known = _find(app, name)
+    _check_ours(known)
+    wanted = prepare(
+        app, known.task, when, arguments, name=name, tz=tz, catch_up=catch_up, overlap=overlap, queue=queue,
+        priority=priority, key=key, expires=expires, who=who, clock=clock,
+    )  # fmt: skip
+    changed = replace(
+        wanted,
+        paused=known.paused,
+        since=known.since if wanted.when == known.when else wanted.since,
+        superseded=known.superseded,
+    )
+    _write(app, [changed])
+    _record(app, "reschedule", changed, reason, who)
+    return changed
+
+
+def prepare(
+    app: "App",
+    task: str,
+    when: str | Every,
+    arguments: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    tz: str = "UTC",
+    catch_up: CatchUp = "once",
+    overlap: Overlap = "allow",
+    queue: str | None = None,
+    priority: str | None = None,
+    key: str | None = None,
+    expires: float | None = None,
+    who: str = "",
+    clock: Clock = SYSTEM_CLOCK,
+) -> Schedule:
+    """Checks a schedule as `add` does, and writes nothing of it but a schema that is not stored yet.
+
+    Raises:
+        ConfigError: the line, the zone, the name or a policy can't be.
+        UnknownTask: no task of that name is known here or in the schema store.
+        BadArguments: the arguments don't fit the task's schema; names the field.
+        BrokerError: the schema store can't be read or written.
+    """
+    times = read_when(when, tz)
+    check(times)
     value = Payloads(app).encode(task, arguments)
     place = app.place_of(task, queue, priority)
     known = app.find(task)
@@ -244,16 +343,26 @@ def add(
             key = known.read_key((), known.arguments.decode(parse(value).body))
     now = clock.now()
     schedule = Schedule(
-        name=named, task=task, when=times, value=value, queue=place[0], priority=place[1], key=key,
-        expires=expires, catch_up=catch_up, overlap=overlap, since=now, at=now, who=app.orders().who,
+        name=name or task, task=task, when=times, value=value, queue=place[0], priority=place[1], key=key,
+        expires=expires, catch_up=catch_up, overlap=overlap, since=now, at=now, who=who or app.orders().who,
     )  # fmt: skip
     _check_store(app, schedule)
-    _write(app, [added(there, schedule)])
-    _record(app, "schedule", schedule, reason)
     return schedule
 
 
-def remove(app: "App", name: str, *, reason: str = "", clock: Clock = SYSTEM_CLOCK) -> Schedule:
+def upcoming(schedule: Schedule, count: int, now: float) -> list[float]:
+    """The next instants of a schedule, paused or not, as many at most; seconds since 1970.
+
+    Raises:
+        ConfigError: its times can't be read here.
+        MissingExtra: the library for cron lines is not installed.
+    """
+    return list(islice(instants(schedule.when, now), count))
+
+
+def remove(
+    app: "App", name: str, *, reason: str = "", who: str = "", clock: Clock = SYSTEM_CLOCK
+) -> Schedule:
     """Removes a schedule; what it has published goes on.
 
     One that code defines comes back with the next `taskstream init` of that code.
@@ -264,10 +373,10 @@ def remove(app: "App", name: str, *, reason: str = "", clock: Clock = SYSTEM_CLO
     """
     schedule = _find(app, name)
     if schedule.package or schedule.superseded:  # else older code would bring its own back
-        _write(app, [_signed(app, schedule, clock, removed=True)])
+        _write(app, [_signed(app, schedule, clock, who, removed=True)])
     else:
         app.orders().schedule([(schedule_key(name), None), (firings_key(name), None)])
-    _record(app, "unschedule", schedule, reason)
+    _record(app, "unschedule", schedule, reason, who)
     return schedule
 
 
@@ -451,12 +560,24 @@ def _read(app: "App") -> Book:
 
 
 def _find(app: "App", name: str) -> Schedule:
-    found = _read(app).schedules.get(name)
+    return _of(app, _read(app), name)
+
+
+def _of(app: "App", book: Book, name: str) -> Schedule:
+    found = book.schedules.get(name)
     if found is None or found.removed:
         raise TaskstreamError(
             f"app {app.name} has no schedule {name!r}: `taskstream schedules list` shows them all"
         )
     return found
+
+
+def _check_ours(schedule: Schedule) -> None:
+    if schedule.package:
+        raise ConfigError(
+            f"schedule {schedule.name} is defined in the code of {schedule.package}: change it there; at run "
+            "time it can be paused, and another one added beside it"
+        )
 
 
 def _signed(

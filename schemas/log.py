@@ -38,14 +38,17 @@ class Catalogue:
 
     def __init__(self) -> None:
         self._by_fingerprint: dict[bytes, Schema] = {}
-        self._by_name: dict[str, Schema] = {}
+        # By fingerprint, the one that was stored last at the end.
+        self._by_name: dict[str, dict[bytes, Schema]] = {}
 
     def add(self, schema: Schema) -> None:
         """The next schema of the log; passed over if its fingerprint already means something else."""
         first = self._by_fingerprint.get(schema.fingerprint, schema)
         if first.meaning == schema.meaning:
             self._by_fingerprint[schema.fingerprint] = schema
-            self._by_name[schema.name] = schema
+            versions = self._by_name.setdefault(schema.name, {})
+            versions.pop(schema.fingerprint, None)
+            versions[schema.fingerprint] = schema
 
     def find(self, fingerprint: bytes) -> Schema | None:
         """The schema of that fingerprint."""
@@ -53,7 +56,12 @@ class Catalogue:
 
     def latest(self, name: str) -> Schema | None:
         """The last schema of that name."""
-        return self._by_name.get(name)
+        versions = self.versions(name)
+        return versions[-1] if versions else None
+
+    def versions(self, name: str) -> list[Schema]:
+        """All schemas of that name, the last one at the end."""
+        return list(self._by_name.get(name, {}).values())
 
     def names(self) -> list[str]:
         """All names, in order of the alphabet."""
@@ -124,6 +132,10 @@ class LoggedSchemas:
                 self.refresh()
                 schema = self._known().latest(name)
             return schema
+
+    def versions(self, name: str) -> list[Schema]:
+        """All schemas of that name, the oldest first."""
+        return self._known().versions(name)
 
     def names(self) -> list[str]:
         """The names of all stored records, in order of the alphabet."""

@@ -88,6 +88,16 @@ class RegistrySchemas:
         found = self._ask("GET", f"/subjects/{quote(name, safe='')}/versions/latest")
         return None if found is None else self._schema_in(found)
 
+    def versions(self, name: str) -> list[Schema]:
+        """All versions of that record name, the oldest first; asked for one by one."""
+        path = f"/subjects/{quote(name, safe='')}/versions"
+        numbers = self._ask("GET", path) or []
+        if not isinstance(numbers, list):
+            raise SchemaError(f"the Schema Registry answered {numbers!r}, which are no versions")
+        found = (self._ask("GET", f"{path}/{number}") for number in numbers)
+        # One that was deleted meanwhile is no version any more.
+        return [self._schema_in(answer) for answer in found if answer is not None]
+
     def names(self) -> list[str]:
         """All subjects, in order of the alphabet."""
         return sorted(self._ask("GET", "/subjects") or [])

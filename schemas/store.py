@@ -52,6 +52,14 @@ class SchemaStore(Protocol):
         """
         ...
 
+    def versions(self, name: str) -> list[Schema]:
+        """All schemas of that record name that are stored, the oldest first; empty where there is none.
+
+        The last of them is `latest`. Texts of one fingerprint that differ in what only readers use count
+        once, as they were stored last.
+        """
+        ...
+
     def names(self) -> list[str]:
         """The names of all stored records, in order of the alphabet."""
         ...

@@ -1,25 +1,35 @@
 """The pages of replays and of orders about queues: what somebody wants, what it would touch, and doing it."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from secrets import token_hex
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 
-from taskstream.admin import queues, replay
-from taskstream.admin.dashboard.forms import read_form, reason_of
+from taskstream.admin import queues, replay, shadow
+from taskstream.admin.dashboard.flaws import Flaws
+from taskstream.admin.dashboard.forms import counted, read_form, reason_of
 from taskstream.admin.dashboard.guard import root_of
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.shell import Shell, aside
-from taskstream.core.errors import ConfigError, TaskstreamError
+from taskstream.admin.where import Where
+from taskstream.core.errors import ConfigError
 from taskstream.core.moments import instant, moment
-from taskstream.core.replay import ReplayProgress, ReplayReport, ReplayRequest
+from taskstream.core.names import check_part
+from taskstream.core.replay import Plan, ReplayProgress, ReplayReport, ReplayRequest
+from taskstream.core.states import State
 
-WANTED = ("queue", "priority", "since", "until", "task", "key", "where", "ids", "rate")
+WANTED = (
+    "queue", "priority", "since", "until", "task", "key", "where", "state", "error", "text", "ids", "shadow", "rate",
+    "record",
+)  # fmt: skip
 """What a replay can be told, by name."""
+
+STATES = tuple(state for state in State if state.final or state is State.RETRYING)
+"""In which a task may have been, so that it is asked for by it."""
 
 VERBS = ("pause", "resume", "drain", "purge")
 
@@ -42,38 +52,51 @@ class Wanted:
     fields: Mapping[str, str]
 
     @classmethod
-    def of(cls, given: Mapping[str, str], now: float) -> "Wanted":
-        """What is wanted there, with times as they are meant now: what comes later is not meant."""
-        fields = {name: given.get(name, "").strip()[:1000] for name in WANTED}
+    def of(cls, given: Mapping[str, str]) -> "Wanted":
+        """What is wanted there, as it was typed."""
+        return cls({name: given.get(name, "").strip()[:1000] for name in WANTED})
+
+    def flaws(self, now: float) -> dict[str, str]:
+        """What can't be read of it, by the name of its field."""
+        flaws, asked = Flaws(), self.fields
+        for name in ("since", "until"):
+            flaws.read(name, asked, lambda text: instant(text, now))
+        flaws.read("where", asked, Where)
+        flaws.read("rate", asked, read_rate)
+        flaws.read("shadow", asked, lambda text: check_part("shadow", text))
+        flaws.read("record", asked, read_record)
+        if not asked["since"] and not asked["record"]:
+            flaws.told["since"] = "say from when on, as in 2h or 2026-01-31T12:00"
+        return flaws.told
+
+    def settled(self, now: float) -> "Wanted":
+        """The same with times as they are meant now: what comes later is not meant. Raises ConfigError."""
+        fields = dict(self.fields)
         for name in ("since", "until"):
             if fields[name]:
                 fields[name] = moment(instant(fields[name], now))
-        fields["until"] = fields["until"] or moment(now)
-        return cls(fields)
+        return Wanted({**fields, "until": fields["until"] or moment(now)})
 
     def request(self) -> ReplayRequest:
         """The same for `admin.replay`. Raises ConfigError."""
         asked = self.fields
-        if not asked["since"]:
-            raise ConfigError(
-                "say from when on tasks are to be replayed, as in 2h or 2026-01-31T12:00"
-            )
-        try:
-            rate = float(asked["rate"]) if asked["rate"] else None
-        except ValueError:
-            raise ConfigError(
-                f"rate {asked['rate']!r} is none: write how many tasks a second"
-            ) from None
+        place = read_record(asked["record"]) if asked["record"] else None
         return ReplayRequest(
+            topics=(place[0],) if place is not None else (),
+            offsets={place[1]: (place[2], place[2] + 1)} if place is not None else {},
             queue=asked["queue"] or None,
             priority=asked["priority"] or None,
-            since=asked["since"],
+            since=asked["since"] or None,
             until=asked["until"],
             tasks=(asked["task"],) if asked["task"] else (),
             key=asked["key"] or None,
             where=asked["where"],
+            states=(asked["state"],) if asked["state"] else (),
+            error=asked["error"],
+            text=asked["text"],
+            shadow=asked["shadow"],
             ids=asked["ids"] or "new",
-            rate=rate,
+            rate=read_rate(asked["rate"]),
         )
 
 
@@ -88,31 +111,18 @@ class Again:
         self._shell = shell
 
     async def replay(self, request: Request) -> Response:
-        """What to replay."""
-        return self._shell.page(request, "replay.html", "Replay", queues=self._shell.app.queues)
-
-    async def known(self, request: Request) -> Response:
-        """The replays that the brokers know of."""
-
-        def read() -> str:
-            found: Sequence[replay.KnownReplay] = ()
-            trouble = ""
-            try:
-                found = list(reversed(replay.replays(self._shell.app)))
-            except TaskstreamError as error:
-                trouble = str(error)
-            visitor = self._shell.visitor(request)
-            return render("parts/replays.html", found=found, trouble=trouble, **visitor)
-
-        text = await aside(read)
-        if "hx-request" in request.headers:
-            return Response(text, media_type="text/html")
-        return self._shell.page(request, "alone.html", "Replays", text=text)
+        """What to replay, and the replays that the brokers know of."""
+        return self._form(request, Wanted.of(request.query_params), {})
 
     async def replay_preview(self, request: Request) -> Response:
         """What a replay would publish, and the form that does it."""
-        wanted = Wanted.of(request.query_params, self._shell.clock.now())
-        asked = wanted.request()
+        now = self._shell.clock.now()
+        wanted = Wanted.of(request.query_params)
+        flaws = wanted.flaws(now)
+        if flaws:
+            return self._form(request, wanted, flaws)
+        wanted = wanted.settled(now)
+        asked = self._own(wanted).request()
 
         def dry() -> Mapping[str, Any]:
             app = self._shell.app
@@ -124,15 +134,44 @@ class Again:
 
         return self._preview(request, "replay", "/actions/replay", wanted.fields, dry)
 
+    async def resume_preview(self, request: Request) -> Response:
+        """What is left of a replay that ended early, and the form that goes on with it."""
+        name = request.query_params.get("name", "").strip()
+
+        def look() -> Mapping[str, Any]:
+            known = replay.find(self._shell.app, name)
+            left = known.notice.plan.total - known.read
+            told = [
+                f"{known.read:,} of {known.notice.plan.total:,} records are behind it, {left:,} are left.",
+                f"It was begun by {known.notice.who}, because: {known.notice.reason or 'nobody said'}.",
+                "It goes on from its last commit. What a crash has it publish a second time has the same id, and runs once.",
+            ]
+            if self._shell.jobs.under_way(_title(name)) is not None:
+                return {
+                    "told": [*told, "It is under way right now, from this dashboard."],
+                    "count": 0,
+                    "samples": (),
+                }
+            return {"told": told, "count": left, "samples": ()}
+
+        return self._preview(request, "resume", "/actions/replay", {"resume": name}, look)
+
     async def act_replay(self, request: Request) -> Response:
-        """Begins a replay; its page tells how far it has come."""
+        """Begins a replay, or goes on with one; its page tells how far it has come."""
         form = await read_form(self._shell, request)
         reason = reason_of(form)
-        if not form.get("which-until"):
-            raise ConfigError("until is missing: begin with a preview")
-        given = {name: form.get(f"which-{name}", "") for name in WANTED}
-        asked = Wanted.of(given, self._shell.clock.now()).request()
         app, who = self._shell.app, request.scope["state"]["user"]
+        name, rate = form.get("which-resume", ""), read_rate(form.get("rate", ""))
+
+        if name:
+            if self._shell.jobs.under_way(_title(name)) is not None:
+                raise ConfigError(f"replay {name} is under way already")
+            title = _title(name)
+            begin = partial(replay.resume, app, name, rate=rate, reason=reason, who=who)
+        else:
+            plan = await aside(lambda: self._plan(form))
+            title = _title(plan.name)
+            begin = partial(replay.replay, app, plan, reason=reason, who=who)
 
         def work(progress: Callable[[int, int], None], stop: Callable[[], bool]) -> Sequence[str]:
             def tell(seen: ReplayProgress) -> None:
@@ -140,16 +179,58 @@ class Again:
                 if stop():
                     raise KeyboardInterrupt  # its way to be stopped in good order
 
-            plan = replay.settle(app, asked)
             try:
-                return told_of(replay.replay(app, plan, reason=reason, who=who, tell=tell))
+                return told_of(begin(tell=tell))
             except KeyboardInterrupt:
-                return [
-                    f"Interrupted: `taskstream replay run --resume {plan.name}` goes on with it."
-                ]
+                return ["Interrupted in good order: the page of replays goes on with it."]
 
-        job = self._shell.jobs.start("replay", work)
+        job = self._shell.jobs.start(title, work)
         return RedirectResponse(f"{root_of(request)}/jobs/{job.id}", 303)
+
+    def _plan(self, form: Mapping[str, str]) -> Plan:
+        """The plan of what a form asks for, as the preview has settled it. Raises ConfigError."""
+        if not form.get("which-until"):
+            raise ConfigError("until is missing: begin with a preview")
+        wanted = Wanted.of({name: form.get(f"which-{name}", "") for name in WANTED})
+        settled = self._own(wanted).settled(self._shell.clock.now())
+        return replay.settle(self._shell.app, settled.request())
+
+    def _own(self, wanted: Wanted) -> Wanted:
+        """The same, unless its record is another app's: this page is for one app alone. Raises ConfigError."""
+        app, record = self._shell.app, wanted.fields["record"]
+        topics = {app.names.tasks(queue, one) for queue, some in app.queues.items() for one in some}
+        if record and read_record(record)[0] not in topics:
+            raise ConfigError(f"record {record!r} stands in no topic of tasks of {app.name}")
+        return wanted
+
+    async def compare(self, request: Request) -> Response:
+        """What the tasks of a shadow came to, beside what they came to themselves."""
+        name = request.query_params.get("shadow", "").strip()
+
+        def look() -> str:
+            found = shadow.compare(self._shell.app, name)
+            return render(
+                "parts/comparison.html", found=found, matches=list(shadow.Match), **self._shell.visitor(request)
+            )  # fmt: skip
+
+        return self._shell.streamed(request, "compare.html", "Shadow", look, name=name)
+
+    def _form(self, request: Request, wanted: Wanted, flaws: Mapping[str, str]) -> Response:
+        def look() -> str:
+            found = list(reversed(replay.replays(self._shell.app)))
+            under_way = {
+                one.notice.plan.name
+                for one in found
+                if self._shell.jobs.under_way(_title(one.notice.plan.name)) is not None
+            }
+            return render(
+                "parts/replays.html", found=found, under_way=under_way, **self._shell.visitor(request)
+            )  # fmt: skip
+
+        return self._shell.streamed(
+            request, "replay.html", "Replay", look, status=400 if flaws else 200,
+            queues=self._shell.app.queues, states=STATES, asked=wanted.fields, flaws=flaws,
+        )  # fmt: skip
 
     async def order_preview(self, request: Request) -> Response:
         """What an order about a queue or a kind of task would touch, and the form that gives it."""
@@ -194,41 +275,57 @@ class Again:
         fields: Mapping[str, str],
         look: Callable[[], Mapping[str, Any]],
     ) -> Response:
-        place = token_hex(16)
-        text = self._shell.text(
-            request, "again.html", f"Preview of a {what}", what=what, fields=fields, place=place
-        )
-        head, _, tail = text.partition(place)
-
         def looked() -> str:
-            found: Mapping[str, Any] = {"told": (), "count": 0, "samples": ()}
-            trouble = ""
-            try:
-                found = look()
-            except TaskstreamError as error:
-                trouble = str(error)
             return render(
-                "parts/again.html", what=what, action=action, fields=fields, trouble=trouble,
-                **found, **self._shell.visitor(request),
+                "parts/again.html", what=what, action=action, fields=fields, **look(),
+                **self._shell.visitor(request),
             )  # fmt: skip
 
-        async def stream() -> AsyncIterator[str]:
-            yield head
-            yield await aside(looked)
-            yield tail
-
-        return StreamingResponse(stream(), media_type="text/html")
+        return self._shell.streamed(
+            request, "again.html", f"Preview of a {what}", looked, what=what, fields=fields
+        )
 
 
 def told_of(report: ReplayReport) -> list[str]:
     """What a replay has published, or would publish, in words."""
-    would = "would be published" if report.dry else "are published"
-    lines = [f"{report.count:,} tasks {would} again."]
+    would = "would be" if report.dry else "is" if report.count == 1 else "are"
+    lines = [f"{counted(report.count, 'task')} {would} published again."]
     lines += [f"{number:,} of them are {task or '?'}." for task, number in report.tasks.items()]
     lines += [
-        f"{number:,} records are passed over: {why}." for why, number in report.skipped.items()
+        f"{counted(number, 'record')} passed over: {why}." for why, number in report.skipped.items()
     ]
     return [*lines, report.untold] if report.untold else lines
+
+
+def read_record(text: str) -> tuple[str, int, int]:
+    """Topic, partition and offset of a record, as rows tell them: "topic/partition/offset". Raises ConfigError."""
+    topic, _, offset = text.rpartition("/")
+    topic, _, partition = topic.rpartition("/")
+    if not topic or not _is_number(partition) or not _is_number(offset):
+        raise ConfigError(f"record {text!r} is none: write topic/partition/offset")
+    return topic, int(partition), int(offset)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def read_rate(text: str) -> float | None:
+    """How many tasks a second; None where nobody says. Raises ConfigError."""
+    if not text.strip():
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1e6:
+        raise ConfigError(f"rate {text!r} is none: write how many tasks a second")
+    return rate
+
+
+def _title(name: str) -> str:
+    """By which an action is known that carries out this replay."""
+    return f"replay {name}"
 
 
 def _known_verb(verb: str) -> None:

@@ -1,24 +1,27 @@
 """The pages of the dead letters: by reason, one by one, and what a redrive or a purge would touch."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 
 from taskstream.admin import dead
-from taskstream.admin.dashboard.forms import read_form, reason_of
+from taskstream.admin.dashboard.again import read_rate
+from taskstream.admin.dashboard.flaws import Flaws
+from taskstream.admin.dashboard.forms import counted, number, read_form, reason_of
 from taskstream.admin.dashboard.guard import root_of
 from taskstream.admin.dashboard.render import render
-from taskstream.admin.dashboard.shell import Shell, aside
+from taskstream.admin.dashboard.shell import Shell
+from taskstream.admin.letters import Found, Letter, letters
 from taskstream.admin.overview.morgue import chosen, groups
 from taskstream.admin.redrive import Redriven, Refusal, redrive
 from taskstream.admin.selection import Selection
-from taskstream.core.errors import ConfigError, TaskstreamError
+from taskstream.admin.where import Where
+from taskstream.core.errors import ConfigError
 from taskstream.core.moments import instant, moment
 
 LETTERS = 50
@@ -28,7 +31,7 @@ GROUPS = 30
 REFUSALS = 20
 """How many refusals are told one by one."""
 
-FIELDS = ("task", "reason", "text", "since", "until", "id")
+FIELDS = ("task", "reason", "text", "where", "since", "until", "id")
 WHATS = ("redrive", "purge")
 WHICH = "which-"
 """Before the names of filters in a form, which has a reason of its own."""
@@ -49,6 +52,14 @@ class Asked:
         """What is asked there, each filter by its name behind a prefix."""
         return cls({name: given.get(f"{prefix}{name}", "").strip()[:1000] for name in FIELDS})
 
+    def flaws(self, now: float) -> dict[str, str]:
+        """What can't be read of it, by the name of its field."""
+        flaws = Flaws()
+        flaws.read("since", self.fields, lambda text: instant(text, now))
+        flaws.read("until", self.fields, lambda text: instant(text, now))
+        flaws.read("where", self.fields, _where)
+        return flaws.told
+
     def selection(self, now: float) -> Selection:
         """The letters that are meant. Raises ConfigError."""
         asked = self.fields
@@ -58,6 +69,7 @@ class Asked:
             text=asked["text"] or None,
             since=instant(asked["since"], now) if asked["since"] else None,
             until=instant(asked["until"], now) if asked["until"] else None,
+            where=asked["where"] or None,
             ids=frozenset({asked["id"]}) if asked["id"] else frozenset(),
         )
 
@@ -80,24 +92,42 @@ class Dead:
     async def letters(self, request: Request) -> Response:
         """All open letters by reason, and a page of those that are asked for."""
         asked = Asked.of(request.query_params)
-        morgue = self._shell.live.morgue
+        now = self._shell.clock.now()
+        morgue, flaws = self._shell.live.morgue, asked.flaws(now)
         everything = morgue.letters()
-        found = chosen(everything, asked.selection(self._shell.clock.now()))
-        number = request.query_params.get("page", "1")
-        page = int(number) if number.isascii() and number.isdigit() and 0 < len(number) < 7 else 1
-        first = (max(1, page) - 1) * LETTERS
-        return self._shell.page(
-            request,
-            "dead.html",
-            "Dead letters",
+        given: dict[str, Any] = {
+            "asked": asked, "flaws": flaws, "groups": groups(everything)[:GROUPS], "caught_up": morgue.caught_up,
+            "full": morgue.full,
+        }  # fmt: skip
+        if flaws:
+            return self._shell.page(
+                request, "dead.html", "Dead letters", status=400, place="", **given
+            )
+        page = number(request.query_params.get("page", "1"))
+
+        def look() -> str:
+            found = self._chosen(everything, asked.selection(now))
+            return self._rows(request, asked, found, page)
+
+        return self._shell.streamed(request, "dead.html", "Dead letters", look, **given)
+
+    def _chosen(self, everything: Sequence[Letter], selection: Selection) -> Found:
+        """The letters that are meant; only a condition asks for the topic, which has the arguments."""
+        if selection.where is None:
+            return Found(tuple(chosen(everything, selection)))
+        return letters(self._shell.app, selection)
+
+    def _rows(self, request: Request, asked: Asked, found: Found, page: int) -> str:
+        first = (page - 1) * LETTERS
+        return render(
+            "parts/letters.html",
             asked=asked,
-            groups=groups(everything)[:GROUPS],
-            letters=found[first : first + LETTERS],
-            total=len(found),
-            page=max(1, page),
-            more=len(found) > first + LETTERS,
-            caught_up=morgue.caught_up,
-            full=morgue.full,
+            found=found,
+            letters=found.letters[first : first + LETTERS],
+            total=len(found.letters),
+            page=page,
+            more=len(found.letters) > first + LETTERS,
+            **self._shell.visitor(request),
         )
 
     async def preview(self, request: Request) -> Response:
@@ -111,18 +141,13 @@ class Dead:
             # What dies after this moment is not in the preview, and so must not be touched either.
             asked = Asked({**asked.fields, "until": moment(now)})
         selection = asked.selection(now)
-        place = token_hex(16)
-        text = self._shell.text(
-            request, "preview.html", f"Preview of a {what}", what=what, asked=asked, place=place
-        )
-        head, _, tail = text.partition(place)
-
-        async def stream() -> AsyncIterator[str]:
-            yield head
-            yield await aside(lambda: self._previewed(request, what, asked, selection))
-            yield tail
-
-        return StreamingResponse(stream(), media_type="text/html")
+        flaws = asked.flaws(now)
+        if flaws:
+            raise ConfigError("; ".join(flaws.values()))
+        return self._shell.streamed(
+            request, "preview.html", f"Preview of a {what}",
+            lambda: self._previewed(request, what, asked, selection), what=what, asked=asked,
+        )  # fmt: skip
 
     async def act(self, request: Request) -> Response:
         """Begins a redrive or a purge; its page tells how far it has come."""
@@ -134,7 +159,7 @@ class Dead:
         if not asked.fields["until"]:
             raise ConfigError("until is missing: begin with a preview")
         selection = asked.selection(self._shell.clock.now())
-        changes, arguments = _changes(form), _arguments(form)
+        changes, arguments, rate = _changes(form), _arguments(form), read_rate(form.get("rate", ""))
         who, app = request.scope["state"]["user"], self._shell.app
 
         def work(progress: Callable[[int, int], None], stop: Callable[[], bool]) -> Sequence[str]:
@@ -144,12 +169,11 @@ class Dead:
                 )
                 return told_of_purge(purged)
             done = redrive(
-                app, selection, changes=changes, arguments=arguments, rate=_rate(form),
+                app, selection, changes=changes, arguments=arguments, rate=rate,
                 progress=progress, stop=stop, reason=reason, who=who,
             )  # fmt: skip
             return told_of_redrive(done)
 
-        _rate(form)
         job = self._shell.jobs.start(f"{what} of dead letters", work)
         to = f"/jobs/{job.id}?{urlencode({'task': asked.fields['id']})}"
         return RedirectResponse(f"{root_of(request)}{to}", 303)
@@ -171,57 +195,57 @@ class Dead:
         return Response(text, media_type="text/html")
 
     def _previewed(self, request: Request, what: str, asked: Asked, selection: Selection) -> str:
-        told: Sequence[str] = ()
-        trouble, original, count = "", "", 0
-        try:
-            if what == "purge":
-                purged = dead.purge(self._shell.app, selection, dry_run=True)
-                told, count = told_of_purge(purged), purged.purged
-            else:
-                done = redrive(self._shell.app, selection, dry_run=True)
-                told, count = told_of_redrive(done), done.redriven + done.already
-                if asked.fields["id"] and count:
-                    shown = dead.show(self._shell.app, asked.fields["id"])
-                    if shown.arguments is not None:
-                        original = json.dumps(shown.arguments, indent=2, ensure_ascii=False)
-        except TaskstreamError as error:
-            trouble = str(error)
+        original = ""
+        if what == "purge":
+            purged = dead.purge(self._shell.app, selection, dry_run=True)
+            told, count = told_of_purge(purged), purged.purged
+        else:
+            done = redrive(self._shell.app, selection, dry_run=True)
+            told, count = told_of_redrive(done), done.redriven + done.already
+            if asked.fields["id"] and count:
+                original = self._arguments_of(asked.fields["id"])
         return render(
-            "parts/preview.html",
-            what=what,
-            asked=asked,
-            told=told,
-            count=count,
-            trouble=trouble,
-            original=original,
+            "parts/preview.html", what=what, asked=asked, told=told, count=count, original=original,
             **self._shell.visitor(request),
-        )
+        )  # fmt: skip
+
+    def _arguments_of(self, task_id: str) -> str:
+        """The arguments of one letter as they can be corrected; empty where they can't be read."""
+        shown = dead.show(self._shell.app, task_id)
+        if shown.arguments is None:
+            return ""
+        return json.dumps(shown.arguments, indent=2, ensure_ascii=False)
 
 
 def told_of_redrive(done: Redriven) -> list[str]:
     """What came of a redrive, or would come of it, in words."""
-    runs = "would run again" if done.dry_run else "run again"
-    lines = [f"{done.selected:,} letters are meant; {done.redriven:,} tasks {runs}."]
+    runs = (
+        "would run again" if done.dry_run else "runs again" if done.redriven == 1 else "run again"
+    )
+    lines = [f"{_meant(done.selected)}; {counted(done.redriven, 'task')} {runs}."]
     lines += [f"{count:,} of them are {task or '?'}." for task, count in done.by_task.items()]
     lines += _some(done.resumed, "were begun by an earlier redrive that did not come to its end")
     lines += _some(done.already, "have gone on before, and are only closed")
     lines += _some(done.unexpired, "had expired; that is left out")
-    return [*lines, *_rest(done.refused, done.left)]
+    return [*lines, *_rest(done.refused, done.left, done.untold, done.why_untold)]
 
 
 def told_of_purge(done: dead.Purged) -> list[str]:
     """What came of a purge, or would come of it, in words."""
     are = "would be closed" if done.dry_run else "are closed"
-    lines = [
-        f"{done.selected:,} letters are meant; {done.purged:,} {are}, and their tasks stay dead."
-    ]
-    return [*lines, *_rest(done.refused, done.left)]
+    lines = [f"{_meant(done.selected)}; {done.purged:,} {are}, and their tasks stay dead."]
+    return [*lines, *_rest(done.refused, done.left, done.untold, done.why_untold)]
 
 
-def _rest(refused: Sequence[Refusal], left: int) -> list[str]:
+def _rest(refused: Sequence[Refusal], left: int, untold: int, why: str) -> list[str]:
     lines = [*_some(len(refused), "are refused"), *_some(left, "were not reached")]
+    lines += _some(untold, f"are left out, for it can't be told whether they are meant ({why})")
     lines += [f"{one.task} {one.id}: {one.why}." for one in refused[:REFUSALS]]
     return lines
+
+
+def _meant(count: int) -> str:
+    return f"{counted(count, 'letter')} {'is' if count == 1 else 'are'} meant"
 
 
 def _some(count: int, what: str) -> list[str]:
@@ -250,21 +274,13 @@ def _arguments(form: Mapping[str, str]) -> dict[str, Any] | None:
     return None if arguments == _json("was", was) else arguments
 
 
+def _where(text: str) -> object:
+    """Refuses what is no condition. Raises ConfigError."""
+    return Where(text)
+
+
 def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{name} is no JSON: {error}") from error
-
-
-def _rate(form: Mapping[str, str]) -> float | None:
-    text = form.get("rate", "").strip()
-    if not text:
-        return None
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < 1e6:
-        raise ConfigError(f"rate {text!r} is none: write how many tasks a second")
-    return rate

@@ -39,3 +39,13 @@ def reason_of(form: Mapping[str, str]) -> str:
     if not reason:
         raise ConfigError("a reason is needed: whoever reads the audit log will ask for it")
     return reason
+
+
+def number(text: str) -> int:
+    """The number of a page in an address; 1 for whatever is none."""
+    return min(int(text), 10**6) if text.isascii() and text.isdigit() and int(text) else 1
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of something: "1 task", "1,200 tasks"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -21,9 +21,10 @@ class Frames:
     Args:
         live: what goes on.
         clock: the time.
+        read_only: whether nothing may be changed, so that nothing offers to.
     """
 
-    def __init__(self, live: Live, clock: Clock) -> None:
+    def __init__(self, live: Live, clock: Clock, *, read_only: bool = False) -> None:
         self._live = live
         self._clock = clock
         self._lock = threading.Lock()
@@ -31,8 +32,9 @@ class Frames:
         self._parts: Mapping[str, Callable[[], Mapping[str, Any]]] = {
             "cards": self._cards,
             "alarms": self._alarms,
-            "lanes": lambda: {"lanes": self._live.look.lanes},
+            "lanes": lambda: {"lanes": self._live.look.lanes, "read_only": read_only},
             "failures": self._failures,
+            "errors": self._errors,
             "task_lines": lambda: {"lines": views.task_lines(self._live.pulse.tasks())},
             "workers": self._workers,
             "series": self._series,
@@ -75,6 +77,9 @@ class Frames:
         pulse = self._live.pulse
         dead, again = (pulse.failures(state) for state in (State.DEAD, State.RETRYING))
         return {"dead": dead[: views.SHOWN_FAILURES], "again": again[: views.SHOWN_RETRIES]}
+
+    def _errors(self) -> Mapping[str, Any]:
+        return {"errors": views.error_lines(self._live.pulse.errors())[: views.SHOWN_ERRORS]}
 
     def _workers(self) -> Mapping[str, Any]:
         look = self._live.look

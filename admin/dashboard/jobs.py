@@ -81,6 +81,11 @@ class Jobs:
         """The action of that id; None where it is forgotten."""
         return self._jobs.get(job_id)
 
+    def under_way(self, title: str) -> Job | None:
+        """The action of that title that has not ended; None where there is none."""
+        jobs = list(self._jobs.values())
+        return next((job for job in jobs if job.title == title and job.finished is None), None)
+
     def stop(self) -> None:
         """Asks all to end early."""
         for job in list(self._jobs.values()):

@@ -1,20 +1,17 @@
 """The pages: each one function from a request to an answer, from memory or from one read of the store."""
 
-from collections.abc import AsyncIterator
-from secrets import token_hex
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 
 from taskstream.admin.dashboard.again import VERBS
+from taskstream.admin.dashboard.forms import number
 from taskstream.admin.dashboard.guard import root_of
 from taskstream.admin.dashboard.query import FINDABLE, Query
 from taskstream.admin.dashboard.render import render, segment
 from taskstream.admin.dashboard.shell import Shell, aside
 from taskstream.admin.overview import views
-from taskstream.core.errors import TaskstreamError
-from taskstream.results.search import Found
 
 TASKS = 50
 """Rows of a page of tasks."""
@@ -62,20 +59,19 @@ class Pages:
         if wanted := request.query_params.get("id", "").strip():
             return RedirectResponse(f"{root_of(request)}/tasks/{segment(wanted)}", 303)
         query = Query.of(_parameters(request))
-        query.search()  # what can't be read is refused before anything is sent
-        query.mark()
-        place = token_hex(16)
-        text = self._shell.text(
-            request, "tasks.html", "Tasks", query=query, states=FINDABLE, place=place, queues=self._shell.app.queues
-        )  # fmt: skip
-        head, _, tail = text.partition(place)
-
-        async def stream() -> AsyncIterator[str]:
-            yield head
-            yield await aside(lambda: self._rows(request, query))
-            yield tail
-
-        return StreamingResponse(stream(), media_type="text/html")
+        now = self._shell.clock.now()
+        flaws = query.flaws(now)
+        given: dict[str, Any] = {
+            "query": query,
+            "states": FINDABLE,
+            "queues": self._shell.app.queues,
+            "flaws": flaws,
+        }
+        if flaws:
+            return self._shell.page(request, "tasks.html", "Tasks", status=400, place="", **given)
+        return self._shell.streamed(
+            request, "tasks.html", "Tasks", lambda: self._rows(request, query, now), **given
+        )
 
     async def task(self, request: Request) -> Response:
         """One task, whole."""
@@ -98,30 +94,12 @@ class Pages:
         rows = self._shell.store().read(task_id)
         return views.task_view(task_id, rows, live.look.workers, live.pulse.actions())
 
-    async def schemas(self, request: Request) -> Response:
-        """All stored schemas."""
-
-        def read() -> list[views.SchemaView]:
-            store = self._shell.app.schema_store()
-            store.refresh()
-            return [view for name in store.names() if (view := self._schema(name)) is not None]
-
-        return self._shell.page(request, "schemas.html", "Schemas", schemas=await aside(read))
-
-    async def schema(self, request: Request) -> Response:
-        """One stored schema."""
-        name = request.path_params["name"]
-        view = await aside(lambda: self._schema(name))
-        if view is None:
-            return self._shell.page(request, "schemas.html", "Schemas", status=404, schemas=[])
-        return self._shell.page(request, "schema.html", f"Schema {name}", schema=view)
-
     async def audit(self, request: Request) -> Response:
         """What people did."""
         asked = {name: request.query_params.get(name, "").strip() for name in ("who", "verb", "target")}  # fmt: skip
         known = self._shell.live.pulse.actions()
         found = views.chosen(known, asked["who"], asked["verb"], asked["target"])
-        page = _number(request.query_params.get("page", "1"))
+        page = number(request.query_params.get("page", "1"))
         return self._shell.page(
             request,
             "audit.html",
@@ -142,30 +120,12 @@ class Pages:
         )  # fmt: skip
         return Response(page, media_type="text/html")
 
-    def _rows(self, request: Request, query: Query) -> str:
-        found, trouble = Found([], None, in_time=True, looked=0), ""
-        try:
-            found = self._shell.store().search(
-                query.search(), TASKS, after=query.mark(), seconds=SEARCH_SECONDS
-            )
-        except TaskstreamError as error:
-            trouble = str(error)
-        return render(
-            "parts/task_rows.html",
-            root=root_of(request),
-            query=query,
-            found=found,
-            trouble=trouble,
-            now=self._shell.clock.now(),
+    def _rows(self, request: Request, query: Query, now: float) -> str:
+        found = self._shell.store().search(
+            query.search(now), TASKS, after=query.mark(), seconds=SEARCH_SECONDS
         )
-
-    def _schema(self, name: str) -> views.SchemaView | None:
-        stored = self._shell.app.schema_store().latest(name)
-        task = self._shell.app.find(name)
-        return (
-            None
-            if stored is None
-            else views.schema_view(stored, None if task is None else task.schema.arguments)
+        return render(
+            "parts/task_rows.html", root=root_of(request), query=query, found=found, now=now
         )
 
 
@@ -174,10 +134,6 @@ def _parameters(request: Request) -> dict[str, list[str]]:
     for name, value in request.query_params.multi_items():
         given.setdefault(name, []).append(value)
     return given
-
-
-def _number(text: str) -> int:
-    return min(int(text), 10**6) if text.isascii() and text.isdigit() and int(text) else 1
 
 
 _DONE: dict[str, Any] = {

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from glob import escape
 from urllib.parse import urlencode
 
+from taskstream.admin.dashboard.flaws import Flaws
 from taskstream.core.errors import ConfigError
+from taskstream.core.moments import instant
 from taskstream.core.states import State
 from taskstream.results.search import Mark, Search
 
@@ -20,7 +22,7 @@ LONGEST = 1000
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What somebody wants to see. Times are as they were typed: ISO 8601, UTC where they name no zone.
+    """What somebody wants to see. Times are as they were typed, as `core.moments.instant` reads them.
 
     Args:
         states: names of states, any of them.
@@ -62,6 +64,15 @@ class Query:
         return urlencode(pairs)
 
     @property
+    def as_replay(self) -> str:
+        """The same as a replay asks for it, as far as it can."""
+        told = {name: getattr(self, name) for name in ("queue", "priority", "key", "until", "text")}
+        told["task"] = escape(self.task)
+        told["since"] = self.since or "1h"
+        told["state"] = self.states[0] if len(self.states) == 1 else ""
+        return urlencode({name: text for name, text in told.items() if text})
+
+    @property
     def narrows(self) -> bool:
         """Whether it leaves any task out."""
         return replace(self, after="") != Query()
@@ -70,8 +81,22 @@ class Query:
         """The same from another place on."""
         return replace(self, after="" if mark is None else str(mark))
 
-    def search(self) -> Search:
+    def flaws(self, now: float) -> dict[str, str]:
+        """What can't be read of it, by the name of its field."""
+        flaws = Flaws()
+        given = {"since": self.since, "until": self.until, "after": self.after}
+        flaws.read("since", given, lambda text: _moment(text, now))
+        flaws.read("until", given, lambda text: _moment(text, now))
+        flaws.read("after", given, Mark.parse)
+        for name in self.states:
+            flaws.read("state", {"state": name}, _state)
+        return flaws.told
+
+    def search(self, now: float) -> Search:
         """What to look for.
+
+        Args:
+            now: seconds since 1970.
 
         Raises:
             ConfigError: a state or a time can't be read; names it.
@@ -83,8 +108,8 @@ class Query:
             priority=self.priority,
             key=self.key,
             worker=self.worker,
-            since=_moment("since", self.since),
-            until=_moment("until", self.until),
+            since=_moment(self.since, now),
+            until=_moment(self.until, now),
             text=self.text,
         )
 
@@ -103,14 +128,10 @@ def _state(name: str) -> State:
         raise ConfigError(f"state {name!r} is none: use {', '.join(FINDABLE)}") from None
 
 
-def _moment(name: str, text: str) -> float | None:
+def _moment(text: str, now: float) -> float | None:
     if not text:
         return None
-    try:
-        at = datetime.fromisoformat(text)
-        seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise ConfigError(f"{name} {text!r} is no time: write it as in 2026-01-31T12:00") from None
+    seconds = instant(text, now)
     if not 0 <= seconds < 1e11:
-        raise ConfigError(f"{name} {text!r} is not a time that a task can have")
+        raise ConfigError(f"{text!r} is not a time that a task can have")
     return seconds

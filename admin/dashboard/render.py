@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from taskstream.admin.overview import words
 from taskstream.admin.overview.views import tone
+from taskstream.core.audit import Action
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -36,6 +37,7 @@ def environment() -> Environment:
         tone=tone,
         segment=segment,
         pattern=escape,
+        page_of=page_of,
     )
     made.globals["version"] = fingerprint()
     return made
@@ -44,6 +46,25 @@ def environment() -> Environment:
 def render(template: str, **values: Any) -> str:
     """A template, filled in."""
     return environment().get_template(template).render(**values)
+
+
+def page_of(action: Action) -> str:
+    """The page of what an action was done to, within the dashboard; empty where there is none."""
+    kind, colon, name = action.target.partition(":")
+    if not colon or action.verb == "cancel":  # a task's id may hold a colon
+        if action.verb == "scale":
+            return "/workers"
+        return "" if action.target == "*" else f"/tasks/{segment(action.target)}"
+    if name == "*":
+        return f"/{kind}" if kind == "dead" else ""
+    pages = {
+        "dead": f"/tasks/{segment(name)}",
+        "queue": "/queues",
+        "task": f"/tasks?task={segment(name)}",
+        "schedule": f"/schedules/of/{segment(name)}",
+        "replay": "/replay",
+    }
+    return pages.get(kind, "")
 
 
 def segment(text: str) -> str:

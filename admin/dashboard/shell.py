@@ -1,12 +1,13 @@
 """What all pages share: the app, what goes on, and how a page is filled in."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, StreamingResponse
 
 from taskstream.admin.dashboard.frames import Frames
 from taskstream.admin.dashboard.guard import root_of
@@ -16,6 +17,7 @@ from taskstream.admin.dashboard.security import Access
 from taskstream.admin.overview.live import Live
 from taskstream.admin.stores import store_of
 from taskstream.core.clock import Clock
+from taskstream.core.errors import TaskstreamError
 from taskstream.infra.state import running
 
 if TYPE_CHECKING:
@@ -66,6 +68,43 @@ class Shell:
         """A whole page."""
         return HTMLResponse(self.text(request, template, title, **values), status)
 
+    def streamed(
+        self,
+        request: Request,
+        template: str,
+        title: str,
+        look: Callable[[], str],
+        *,
+        status: int = 200,
+        **values: Any,
+    ) -> StreamingResponse:
+        """A page whose head is sent at once, and the part that takes longer when it is found.
+
+        Args:
+            request: who asks.
+            template: the page; it has a `place`.
+            title: its title.
+            look: finds the part, in a thread; what it raises of ours is told in its place.
+            status: of the answer.
+            values: for the template.
+        """
+        place = token_hex(16)
+        text = self.text(request, template, title, place=place, **values)
+        head, _, tail = text.partition(place)
+
+        def found() -> str:
+            try:
+                return look()
+            except TaskstreamError as error:
+                return render("parts/trouble.html", trouble=str(error))
+
+        async def stream() -> AsyncIterator[str]:
+            yield head
+            yield await aside(found)
+            yield tail
+
+        return StreamingResponse(stream(), status, media_type="text/html")
+
     def text(self, request: Request, template: str, title: str, **values: Any) -> str:
         """The text of a whole page."""
         self.live.start()
@@ -78,6 +117,7 @@ class Shell:
             navigation=NAVIGATION,
             app=self.app.name,
             now=self.clock.now(),
+            dead_letters=sum(lane.dead for lane in self.live.look.lanes),
             part=lambda name: self.frames.part(name, root),
             **values,
         )

@@ -1,7 +1,8 @@
 """The addresses of the dashboard, and what holds them together."""
 
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -21,6 +22,7 @@ from taskstream.admin.dashboard.jobs import Jobs
 from taskstream.admin.dashboard.pages import Pages
 from taskstream.admin.dashboard.parts import Parts
 from taskstream.admin.dashboard.render import STATIC
+from taskstream.admin.dashboard.schemas import Schemas
 from taskstream.admin.dashboard.security import Access
 from taskstream.admin.dashboard.shell import Shell
 from taskstream.admin.dashboard.timetable import Timetable
@@ -45,13 +47,16 @@ def build(
     """
     live = Live(app, clock=clock)
     jobs = Jobs(clock)
-    shell = Shell(app, access, live, Frames(live, clock), jaeger_url, jobs, clock)
+    shell = Shell(
+        app, access, live, Frames(live, clock, read_only=access.read_only), jaeger_url, jobs, clock
+    )
     pages, parts, actions = Pages(shell), Parts(shell), Actions(shell)
-    dead, again, timetable = Dead(shell), Again(shell), Timetable(shell)
+    dead, again, timetable, schemas = Dead(shell), Again(shell), Timetable(shell), Schemas(shell)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         live.start()
+        threading.Thread(target=_open, args=(shell,), daemon=True).start()
         try:
             yield
         finally:
@@ -64,18 +69,21 @@ def build(
         Route("/queues", pages.queues),
         Route("/tasks", pages.tasks),
         Route("/tasks/{id:path}", pages.task),
-        Route("/schedules", timetable.schedules),
-        Route("/parts/schedules", timetable.table),
+        Route("/schedules", timetable.index),
+        Route("/schedules/form", timetable.form),
+        Route("/schedules/of/{name}", timetable.one),
         Route("/actions/schedule", timetable.act, methods=["POST"]),
         Route("/queues/preview", again.order_preview),
         Route("/replay", again.replay),
         Route("/replay/preview", again.replay_preview),
+        Route("/replay/resume", again.resume_preview),
+        Route("/replay/compare", again.compare),
         Route("/dead", dead.letters),
         Route("/dead/preview", dead.preview),
         Route("/jobs/{id}", dead.job),
         Route("/workers", pages.workers),
-        Route("/schemas", pages.schemas),
-        Route("/schemas/{name}", pages.schema),
+        Route("/schemas", schemas.index),
+        Route("/schemas/{name}", schemas.one),
         Route("/audit", pages.audit),
         Route("/login", pages.login, methods=["GET"]),
         Route("/login", actions.login, methods=["POST"]),
@@ -84,7 +92,6 @@ def build(
         Route("/parts/story", parts.story),
         Route("/parts/values", parts.values),
         Route("/parts/trace", parts.trace),
-        Route("/parts/replays", again.known),
         Route("/actions/replay", again.act_replay, methods=["POST"]),
         Route("/actions/queue", again.act_order, methods=["POST"]),
         Route("/parts/job", dead.job_part),
@@ -102,6 +109,13 @@ def build(
     site.router.redirect_slashes = False  # an id may end in one
     site.state.live = live
     return site
+
+
+def _open(shell: Shell) -> None:
+    """Opens the stores before anybody asks for a page of theirs; who can't be reached is told on the page."""
+    for opened in (shell.store, lambda: shell.app.schema_store().refresh()):
+        with suppress(TaskstreamError):
+            opened()
 
 
 async def _no_page(request: Request, error: Exception) -> Response:

@@ -47,6 +47,9 @@ OTHERS = "(others)"
 FAILURES = 100
 """How many failed attempts of each kind are kept for the overview."""
 
+ERRORS = 200
+"""How many kinds of errors are counted, each of one task; the others are counted as one."""
+
 ACTIONS = 5_000
 """How many actions are kept for the audit log, the newest."""
 
@@ -138,6 +141,8 @@ class Pulse:
         self._lanes: dict[tuple[str, str], _PerLane] = {}
         # Apart, because a storm of retries would push the few that died out.
         self._failures: dict[State, list[Row]] = {State.DEAD: [], State.RETRYING: []}
+        self._errors: dict[tuple[str, str], Ring[State]] = {}
+        self._forgot_at = 0.0
         self._actions: deque[Action] = deque(maxlen=ACTIONS)
         self._told: set[tuple[float, str, str, str]] = set()
 
@@ -157,6 +162,7 @@ class Pulse:
             self._lanes.clear()
             for failed in self._failures.values():
                 failed.clear()
+            self._errors.clear()
 
     def states(self) -> list[tuple[float, Counter[State]]]:
         """How attempts ended, by the second; the oldest second first."""
@@ -211,6 +217,13 @@ class Pulse:
         with self._lock:
             return list(reversed(self._failures[state]))
 
+    def errors(self) -> Mapping[tuple[str, str], Counter[State]]:
+        """How attempts ended by task and the error's type, in the last quarter of an hour."""
+        now = self._clock.now()
+        with self._lock:
+            found = {kind: ring.total(now) for kind, ring in self._errors.items()}
+        return {kind: counts for kind, counts in found.items() if counts}
+
     def actions(self) -> list[Action]:
         """What people did, the newest first."""
         with self._lock:
@@ -227,6 +240,21 @@ class Pulse:
             self._told.discard((oldest.at, oldest.verb, oldest.target, oldest.who))
         self._actions.append(action)
         self._told.add(identity)
+
+    def _errors_of(self, row: Row) -> Ring[State]:
+        kind = (row.task, row.error_type or "")
+        if kind not in self._errors and len(self._errors) >= ERRORS:
+            self._forget_errors()
+            if len(self._errors) >= ERRORS:
+                kind = (OTHERS, OTHERS)
+        return self._errors.setdefault(kind, Ring(15, 60.0))
+
+    def _forget_errors(self) -> None:
+        """Makes room for new kinds; once a minute at most, for it looks at all of them."""
+        now = self._clock.now()
+        if now - self._forgot_at >= 60.0:
+            self._forgot_at = now
+            self._errors = {kind: ring for kind, ring in self._errors.items() if ring.total(now)}
 
     def _count(self, row: Row) -> None:
         if row.attempt == 0:
@@ -246,6 +274,7 @@ class Pulse:
                 for runs in (self._run, mine.run, lane.run):
                     runs.add(at, bucket, now)
         if row.state in self._failures and row.error_type:
+            self._errors_of(row).add(at, row.state, now)
             failed = self._failures[row.state]
             # By their time: partitions are read one after the other, so what comes last may be old.
             insort(failed, row._replace(value=None, traceback=None), key=_judged_at)

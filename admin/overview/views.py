@@ -1,6 +1,5 @@
 """What the pages show, made of what `admin` and the store tell. Pure: values in, values out."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from taskstream.admin.workers import RunningTask, Worker
 from taskstream.core.audit import Action
 from taskstream.core.states import JUDGED, State
 from taskstream.results.row import Row, current
-from taskstream.schemas.schema import Avro, Schema
 
 LATELY = 60.0
 """Seconds that "now" means for a rate."""
@@ -36,6 +34,7 @@ STALE = 30.0
 
 SHOWN_FAILURES = 15
 SHOWN_RETRIES = 5
+SHOWN_ERRORS = 12
 ENDED = (State.SUCCEEDED, State.RETRYING, State.DEAD, State.CANCELLED, State.EXPIRED)
 
 TONES: Mapping[State, str] = {
@@ -95,6 +94,36 @@ class TaskLine:
     longest: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorLine:
+    """One kind of error in one task, in the last quarter of an hour.
+
+    Args:
+        error: the error's type.
+        task: the task's name.
+        dead: how many attempts died of it.
+        again: how many are tried again.
+    """
+
+    error: str
+    task: str
+    dead: int
+    again: int
+
+
+def error_lines(errors: Mapping[tuple[str, str], Counter[State]]) -> list[ErrorLine]:
+    """What goes wrong, what is most deadly first.
+
+    Args:
+        errors: by task and the error's type, how attempts ended.
+    """
+    lines = [
+        ErrorLine(error, task, counts[State.DEAD], counts[State.RETRYING])
+        for (task, error), counts in errors.items()
+    ]
+    return sorted(lines, key=lambda line: (-line.dead, -line.again, line.error, line.task))
+
+
 def cards(
     look: Look, lately: tuple[Counter[State], Counter[int], Counter[int]], now: float
 ) -> list[Card]:
@@ -111,8 +140,8 @@ def cards(
     fresh = 0 < now - look.at < STALE
     return [
         Card("finished a second", states.total() / LATELY, "rate", "attempts, over the last minute", page="tasks"),
-        Card("died", states[State.DEAD], "count", "in the last minute", "bad" if states[State.DEAD] else "plain"),
-        Card("tried again", states[State.RETRYING], "count", "in the last minute", "warn" if states[State.RETRYING] else "plain"),
+        Card("died", states[State.DEAD], "count", "in the last minute", "bad" if states[State.DEAD] else "plain", page="tasks?state=dead"),
+        Card("tried again", states[State.RETRYING], "count", "in the last minute", "warn" if states[State.RETRYING] else "plain", page="tasks?state=retrying"),
         Card("waited", percentile(wait, 0.95), "duration", "95 of 100 from publish to start, last minute"),
         Card("ran", percentile(run, 0.95), "duration", "95 of 100, last minute"),
         Card("waiting", lag if fresh else None, "count", "tasks in all queues", page="queues"),
@@ -445,85 +474,6 @@ def _told_by(row: Row) -> list[Event]:
 
 def _between(first: float | None, last: float | None) -> float | None:
     return None if first is None or last is None else max(0.0, last - first)
-
-
-# --- schemas
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a record's schema.
-
-    Args:
-        name: its name.
-        type: its type in words.
-        default: its default as JSON has it; None where it must be given.
-        doc: what it is for.
-    """
-
-    name: str
-    type: str
-    default: str | None
-    doc: str
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaView:
-    """One stored schema.
-
-    Args:
-        name: the record's name: a task's, or that of a task's result.
-        fields: its fields.
-        fingerprint: hex digits.
-        pretty: the schema as indented JSON.
-        here: how the code of this process differs: "same", "differs", or "" where it has no such task.
-    """
-
-    name: str
-    fields: tuple[Field, ...]
-    fingerprint: str
-    pretty: str
-    here: str
-
-
-def schema_view(schema: Schema, ours: Schema | None) -> SchemaView:
-    """One schema, beside that of the code that runs here."""
-    record = schema.full if isinstance(schema.full, dict) else {}
-    return SchemaView(
-        name=schema.name,
-        fields=tuple(_field(field) for field in record.get("fields", ())),
-        fingerprint=schema.fingerprint.hex(),
-        pretty=json.dumps(schema.full, indent=2, ensure_ascii=False),
-        here="" if ours is None else "same" if ours.meaning == schema.meaning else "differs",
-    )
-
-
-def _field(field: Mapping[str, Any]) -> Field:
-
-    default = json.dumps(field["default"], ensure_ascii=False) if "default" in field else None
-    return Field(field["name"], type_in_words(field["type"]), default, str(field.get("doc", "")))
-
-
-def type_in_words(avro: Avro) -> str:
-    """A type as a person would say it: "array of string", "string or null", "decimal(38, 2)"."""
-    if isinstance(avro, list):
-        return " or ".join(type_in_words(branch) for branch in avro)
-    if not isinstance(avro, dict):
-        return str(avro).rpartition(".")[2]
-    kind, logical = avro["type"], avro.get("logicalType")
-    if logical == "decimal":
-        return f"decimal({avro.get('precision')}, {avro.get('scale', 0)})"
-    if logical is not None:
-        return str(logical)
-    if kind == "array":
-        return f"array of {type_in_words(avro['items'])}"
-    if kind == "map":
-        return f"map of {type_in_words(avro['values'])}"
-    if kind == "enum":
-        return f"one of {', '.join(map(str, avro['symbols']))}"
-    if kind == "record":
-        return f"record {str(avro['name']).rpartition('.')[2]}"
-    return str(kind)
 
 
 def chosen(actions: Iterable[Action], who: str, verb: str, target: str) -> list[Action]:

@@ -5,9 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tests.support.servers import Servers
 from tests.support.stage import ROOT, Stage, staged
 
 from taskstream import Handle, State
+from taskstream.admin import schedules
 
 AXE = Path(__file__).with_name("vendor") / "axe.min.js"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -90,6 +91,15 @@ def publish(
         for text in hostile_texts
         for ends in ("well", "badly")
     ]
+    schedules.add(
+        stage.app,
+        "add",
+        "0 3 * * *",
+        {"n": 1},
+        name="nightly",
+        tz="Europe/Berlin",
+        reason="every night",
+    )
     stage.wait_for(many, {State.SUCCEEDED: len(many)})
     stage.wait_for([tasks["works"], tasks["recovers"]], {State.SUCCEEDED: 2})
     stage.wait_for(hostile, dict.fromkeys((State.SUCCEEDED, State.DEAD), len(hostile_texts)))
@@ -98,38 +108,47 @@ def publish(
     return {**tasks, "hostile result": hostile[0], "hostile": hostile[1]}
 
 
-class served:  # noqa: N801 - reads as a verb where it is used
+def served(stage: Stage, *options: str) -> AbstractContextManager[str]:
+    """A `taskstream dashboard` of a stage's app while the block lasts; gives its address."""
+    return served_app(
+        "tests.support.jobs:app", *options, directory=stage.directory, environment=stage.environment
+    )
+
+
+@contextmanager
+def served_app(
+    app: str, *options: str, directory: Path, environment: Mapping[str, str]
+) -> Iterator[str]:
     """A `taskstream dashboard` while the block lasts; gives its address.
 
     Args:
-        stage: its app.
+        app: which one, `module:attribute`.
         options: of the command line.
+        directory: where its log goes.
+        environment: what it has beside ours.
     """
+    path = directory / f"dashboard-{len(options)}.log"
+    with path.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "taskstream", "dashboard", app, "--port", "0", *options],
+            cwd=ROOT, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
 
-    def __init__(self, stage: Stage, *options: str) -> None:
-        self._log = stage.directory / f"dashboard-{len(options)}.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "taskstream", "dashboard", "tests.support.jobs:app", "--port", "0", *options],
-                cwd=ROOT, env={**os.environ, **stage.environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+    def look() -> str:
+        assert process.poll() is None, path.read_text()
+        found = re.search(r"on (http://\S+)/", path.read_text())
+        assert found, path.read_text()
+        return found[1]
 
-    def __enter__(self) -> str:
-        def look() -> str:
-            assert self._process.poll() is None, self._log.read_text()
-            found = re.search(r"on (http://\S+)/", self._log.read_text())
-            assert found, self._log.read_text()
-            return found[1]
-
-        return eventually(look, 20.0)
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
+    try:
+        yield eventually(look, 20.0)
+    finally:
+        process.terminate()
         try:
-            self._process.wait(15.0)
+            process.wait(15.0)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(5.0)
+            process.kill()
+            process.wait(5.0)
             raise
 
 
@@ -149,12 +168,24 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+VIOLATIONS = """
+    document.addEventListener("securitypolicyviolation", (event) =>
+        noteViolation(`${event.violatedDirective} forbids ${event.blockedURI} ${event.sample}`));
+"""
+"""Tells the test of whatever the content security policy had to forbid."""
+
+
 @pytest.fixture
 def page(chromium: Browser, site: Site) -> Iterator[Page]:
-    """A page of a fresh browser profile, at the dashboard; any script error fails the test."""
+    """A page of a fresh browser profile, at the dashboard.
+
+    Any script error, any dialog and any violation of the content security policy fails the test.
+    """
     context = chromium.new_context(base_url=site.url, viewport={"width": 1280, "height": 900})
-    page = context.new_page()
     errors: list[str] = []
+    context.expose_binding("noteViolation", lambda _, told: errors.append(str(told)))
+    context.add_init_script(VIOLATIONS)
+    page = context.new_page()
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("dialog", lambda dialog: errors.append(f"a dialog: {dialog.message}"))
     page.on(

@@ -1,4 +1,7 @@
-"""What every schema store does: one suite for the topic, the embedded file and the registry."""
+"""What every schema store does: one suite for the topic, the embedded file and the registry.
+
+Broken on purpose once, and seen to fail: versions in the order in which each was stored first.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -145,6 +148,22 @@ def test_versions_live_side_by_side(open_one: Open, name: str) -> None:
     assert found == {"x": 5, "y": "new"}
 
 
+def test_versions_are_told_in_their_order(open_one: Open, name: str) -> None:
+    """All that were stored under a name, once each, the latest last; also what others have stored since."""
+
+    def first(x: int) -> None: ...
+    def second(x: int, y: str = "new") -> None: ...
+
+    reader, writer = open_one(), open_one()
+    assert reader.versions(name) == []
+    stored = [derive(function, task=name).arguments for function in (first, second)]
+    for schema in (*stored, stored[1]):
+        writer.put(schema)
+    reader.refresh()
+    assert reader.versions(name) == stored
+    assert reader.latest(name) == stored[-1]
+
+
 def test_another_default_is_no_conflict(open_one: Open, name: str) -> None:
     """The fingerprint is the same, and so is the meaning; the latest default is what counts."""
     store = open_one()
@@ -207,6 +226,17 @@ class MemoryLog:
         self.schemas += schemas
 
     def close(self) -> None: ...
+
+
+def test_a_version_that_is_stored_anew_is_the_latest_and_counts_once() -> None:
+    """As when a deploy is taken back, and differs in a default alone from what it was."""
+    store = LoggedSchemas(MemoryLog())
+    first, second = schema_of("charge", int, 1), schema_of("charge", str)
+    again = schema_of("charge", int, 2)
+    for schema in (first, second, again):
+        store.put(schema)
+    assert store.versions("charge") == [second, again]
+    assert store.latest("charge") == again
 
 
 def test_two_that_store_at_once_agree_on_the_first() -> None:

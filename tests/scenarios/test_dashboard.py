@@ -2,21 +2,25 @@
 
 Broken on purpose once, and seen to fail: `autoescape=False` in the templates' environment, `read_form`
 without `refusal`, without its look at `read_only`, `Guard` without its look at the session, `admin.tasks.cancel`
-without `who`, `_record_at` without its look at the id.
+without `who`, `_record_at` without its look at the id, a schedule in code that can be changed, one that is added
+without `who`, a replay that is resumed without it, letters chosen without the condition, the forms of a schedule's page
+shown to who may only read.
 """
 
 import asyncio
+import html
+import json
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 from starlette.applications import Starlette
@@ -25,11 +29,13 @@ from tests.support.eventually import eventually
 from tests.support.hostile import HOSTILE
 from tests.support.stage import ROOT, Stage
 
-from taskstream import State
-from taskstream.admin import audit, schedules
+from taskstream import Handle, State
+from taskstream.admin import audit, replay, schedules
 from taskstream.admin.dashboard import asgi
 from taskstream.core.ids import new_id
+from taskstream.core.replay import ReplayProgress, ReplayRequest
 from taskstream.results.row import Row, partition_of
+from taskstream.schemas.derive import derive
 
 ORIGIN = "http://dash.example"
 PAGES = (
@@ -38,7 +44,10 @@ PAGES = (
     "/tasks",
     "/dead",
     "/replay",
+    "/replay/compare",
     "/schedules",
+    "/schedules/form",
+    "/schedules/of/nightly",
     "/workers",
     "/schemas",
     "/audit",
@@ -102,7 +111,7 @@ class Reader(HTMLParser):
 
 
 HARMLESS = frozenset(
-    ["html", "head", "meta", "title", "link", "script", "body", "a", "header", "nav", "ul", "ol", "li", "form", "label", "input", "button", "div", "span", "main", "h1", "h2", "h3", "section", "p", "table", "caption", "thead", "tbody", "tr", "th", "td", "bdi", "b", "small", "pre", "code", "time", "dl", "dt", "dd", "details", "summary", "fieldset", "legend", "datalist", "option", "select", "img", "figure", "figcaption", "svg", "rect"]
+    ["html", "head", "meta", "title", "link", "script", "body", "a", "header", "nav", "ul", "ol", "li", "form", "label", "input", "button", "div", "span", "main", "h1", "h2", "h3", "section", "p", "table", "caption", "thead", "tbody", "tr", "th", "td", "bdi", "b", "small", "pre", "code", "time", "dl", "dt", "dd", "details", "summary", "fieldset", "legend", "datalist", "option", "select", "img", "figure", "figcaption", "svg", "rect", "path", "textarea"]
 )  # fmt: skip
 
 
@@ -247,6 +256,13 @@ def test_hostile_texts_are_shown_and_nothing_else(stage: Stage) -> None:
                 f"/replay/preview?since={part}",
                 f"/queues/preview?verb=pause&target={part}",
                 f"/queues/preview?verb={part}",
+                f"/dead?where={part}",
+                f"/replay?task={part}&state={part}&error={part}&text={part}&shadow={part}",
+                f"/replay/resume?name={part}",
+                f"/replay/compare?shadow={part}",
+                f"/schedules/of/{part}",
+                f"/schedules/form?task={part}&when={part}&tz={part}&arguments={part}&name={part}&queue={part}&key={part}",
+                f"/schedules/form?task=says&when=@daily&arguments={quote(json.dumps(dict.fromkeys(('about', 'text', 'ends'), text[:999])), safe='')}",
                 f"/schemas/{part}",
                 f"/login?to={part}",
                 f"/{part}",
@@ -314,21 +330,169 @@ def _shows(visitor: Visitor, page: str, text: str) -> None:
     assert text in visitor.get(page).text
 
 
-def test_a_schedule_is_shown_held_back_and_run(stage: Stage) -> None:
-    """With what it fires and when; a pause is seen in the list and is on record, and a run has its task."""
-    schedules.add(stage.app, "add", "0 3 * * *", {"n": 1}, name="nightly", tz="Europe/Berlin")
+def test_a_schedule_is_added_changed_held_back_run_and_removed(stage: Stage) -> None:
+    """Each with a preview or a page that says what it means, and on record with who and why."""
     with visiting(stage, user_header="X-User") as visitor:
         visitor.client.headers["x-user"] = "ann"
-        table = visitor.get("/parts/schedules").text
+        fields = {
+            "task": "add",
+            "when": "0 3 * * *",
+            "tz": "Europe/Berlin",
+            "name": "nightly",
+            "arguments": '{"n": 1}',
+        }
+        preview = visitor.get(f"/schedules/form?{urlencode(fields)}").text
+        assert preview.count("<li") - preview.count("<nav") >= 5
+        assert "It would fire at" in preview
+        assert schedules.schedules(stage.app) == []  # a look is no order
+        form = {"csrf": visitor.token_of("/login"), "reason": "a test", "name": "nightly"}
+        wanted = {f"which-{name}": text for name, text in fields.items()}
+        assert (
+            visitor.post(
+                "/actions/schedule", {**form, "verb": "add", "reason": "", **wanted}
+            ).status_code
+            == 400
+        )
+        added = visitor.post("/actions/schedule", {**form, "verb": "add", **wanted})
+        assert added.headers["location"] == "/schedules/of/nightly?done=add"
+        assert (
+            visitor.post("/actions/schedule", {**form, "verb": "add", **wanted}).status_code == 400
+        )
+        table = visitor.get("/schedules").text
         assert "nightly" in table
-        assert "0 3 * * * Europe/Berlin" in table
-        form = {"csrf": visitor.token_of("/parts/schedules"), "name": "nightly", "reason": "a test"}
-        for verb in ("pause", "run"):
-            assert visitor.post("/actions/schedule", {**form, "verb": verb}).status_code == 303
-        assert visitor.post("/actions/schedule", {**form, "verb": "remove"}).status_code == 400
-        assert ">paused<" in visitor.get("/parts/schedules").text
-    done = [(one.verb, one.target, one.who) for one in audit.actions(stage.app)][-2:]
-    assert done == [("pause", "schedule:nightly", "ann"), ("run", "schedule:nightly", "ann")]
+        assert "0 3 * * *" in table
+        filled_in = visitor.get("/schedules/form?change=nightly").text
+        assert "Europe/Berlin" in filled_in
+        changed = {**wanted, "which-change": "nightly", "which-when": "every 5 min"}
+        visitor.post("/actions/schedule", {**form, "verb": "change", **changed})
+        assert "every 5 min" in visitor.get("/schedules/of/nightly").text
+        visitor.post("/actions/schedule", {**form, "verb": "pause"})
+        assert ">paused<" in visitor.get("/schedules/of/nightly").text
+        ran = visitor.post("/actions/schedule", {**form, "verb": "run"}).headers["location"]
+        assert re.fullmatch(r"/tasks/[0-9a-f-]{36}\?done=run", ran)
+        assert visitor.post("/actions/schedule", {**form, "verb": "forget"}).status_code == 400
+        visitor.post("/actions/schedule", {**form, "verb": "remove"})
+        assert "no schedule" in visitor.get("/schedules/of/nightly").text
+        done = [(one.verb, one.target, one.who, one.reason) for one in audit.actions(stage.app)]
+        assert done == [
+            (verb, "schedule:nightly", "ann", "a test")
+            for verb in ("schedule", "reschedule", "pause", "run", "unschedule")
+        ]
+
+
+def test_a_schedule_in_code_is_changed_there(stage: Stage) -> None:
+    """A change at run time would be undone by the next deploy, or undo it: it is refused, and says so."""
+    stage.app.schedule("@daily", kwargs={"n": 1})(stage.task("add"))
+    schedules.declare_all(stage.app, decides=True)
+    with visiting(stage) as visitor:
+        form = {"csrf": visitor.token_of("/login"), "reason": "a test", "verb": "change"}
+        fields = {"change": "add", "task": "add", "when": "@hourly", "arguments": '{"n": 1}'}
+        wanted = {f"which-{name}": text for name, text in fields.items()}
+        answer = visitor.post("/actions/schedule", {**form, **wanted})
+        assert answer.status_code == 400
+        assert "change it there" in answer.text
+        assert "changed there" in visitor.get("/schedules/of/add").text
+
+
+def test_letters_are_chosen_by_a_condition(stage: Stage) -> None:
+    """Over their arguments, in the list and in what a purge touches; one that is none is told at its field."""
+    handles = [stage.task("gives_up").publish(number) for number in (1, 20, 30)]
+    stage.worker()
+    stage.wait_for(handles, {State.DEAD: 3})
+    with visiting(stage) as visitor:
+        eventually(lambda: _shows(visitor, "/dead", "newest first: 3"), 20.0)
+        listed = visitor.get("/dead?where=n+>+10").text
+        assert [handle.id in listed for handle in handles] == [False, True, True]
+        assert "what=redrive&amp;" in listed or "where=n" in listed
+        untold = visitor.get("/dead?where=cents+>+10").text
+        assert "Of 3 more it can" in untold
+        wrong = visitor.get("/dead?where=n+>")
+        assert wrong.status_code == 400
+        assert 'aria-invalid="true" aria-describedby="flaw-where' in wrong.text
+        preview = visitor.get("/dead/preview?what=purge&where=n+>+10").text
+        assert "2 letters are meant" in preview
+        fields = {"csrf": visitor.token_of("/login"), "what": "purge", "reason": "a test"}
+        fields |= dict(re.findall(r'name="(which-[a-z]+)" value="([^"]*)"', preview))
+        fields = {name: html.unescape(text) for name, text in fields.items()}
+        job = visitor.post("/actions/dead", fields).headers["location"]
+        eventually(lambda: _shows(visitor, job, "2 are closed"), 20.0)
+        assert audit.actions(stage.app)[-1].details["where"] == "n > 10"
+
+
+def test_a_replay_that_ended_early_goes_on(stage: Stage) -> None:
+    """From the page that lists it, by who asks and why; a shadow's outcomes are compared from there, too."""
+    handles = stage.task("add").publish_many({"n": n} for n in range(3))
+    stage.worker()
+    stage.wait_for(handles, {State.SUCCEEDED: 3})
+    plan = replay.settle(stage.app, ReplayRequest(name="halted", since=0.0, rate=1.0))
+
+    def stop(_: ReplayProgress) -> None:
+        raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        replay.replay(stage.app, plan, tell=stop)
+    with visiting(stage, user_header="X-User") as visitor:
+        visitor.client.headers["x-user"] = "ann"
+        assert "/replay/resume?name=halted" in visitor.get("/replay").text
+        assert "records are behind it" in visitor.get("/replay/resume?name=halted").text
+        form = {
+            "csrf": visitor.token_of("/login"), "reason": "go on", "which-resume": "halted", "rate": "1000",
+        }  # fmt: skip
+        job = visitor.post("/actions/replay", form).headers["location"]
+        eventually(lambda: _shows(visitor, job, "are published again"), 30.0)
+        assert "/replay/resume" not in visitor.get("/replay").text
+        assert "does not exist" in visitor.get("/replay/compare?shadow=next").text
+    resumed = [one for one in audit.actions(stage.app) if one.details.get("state") == "resumed"]
+    assert [(one.who, one.reason) for one in resumed] == [("ann", "go on")]
+
+
+def test_a_task_that_has_ended_is_run_again_from_its_page(stage: Stage) -> None:
+    """As one further run of its own, counted before, and on record; the page of another record finds nothing."""
+    handle, other = (stage.task("add").publish(n) for n in (1, 2))
+    stage.worker()
+    stage.wait_for([handle, other], {State.SUCCEEDED: 2})
+    with visiting(stage) as visitor:
+        (link,) = re.findall(
+            r'href="(/replay/preview[^"]+)"', visitor.get(f"/tasks/{handle.id}").text
+        )
+        preview = visitor.get(html.unescape(link)).text
+        assert "1 task would be published again." in preview
+        assert handle.id in preview
+        assert other.id not in preview
+        for elsewhere in ("others.tasks.high/0/0", f"{stage.app.names.dead}/0/0"):
+            assert (
+                visitor.get(f"/replay/preview?record={quote(elsewhere, safe='')}").status_code
+                == 400
+            )
+        form = {"csrf": visitor.token_of("/login"), "reason": "once more"}
+        form |= dict(re.findall(r'name="(which-[a-z]+)" value="([^"]*)"', preview))
+        job = visitor.post(
+            "/actions/replay", {name: html.unescape(text) for name, text in form.items()}
+        )
+        eventually(
+            lambda: _shows(visitor, job.headers["location"], "1 task is published again"), 20.0
+        )
+        eventually(lambda: _has_run(stage, handle, 1), 20.0)
+    assert {row.run for row in stage.rows(other)} == {0}
+
+
+def _has_run(stage: Stage, handle: Handle[Any], run: int) -> None:
+    assert any(row.run == run and row.state is State.SUCCEEDED for row in stage.rows(handle))
+
+
+def test_versions_of_a_schema_are_told_with_their_changes(stage: Stage) -> None:
+    """All that are stored, the newest first, each with what it changed."""
+
+    def newer(n: int, plus: int = 1, currency: str = "EUR") -> None: ...
+
+    stage.app.schema_store().put(derive(newer, task="add").arguments)
+    with visiting(stage) as visitor:
+        page = visitor.get("/schemas/add").text
+        assert page.index("Version 2") < page.index("Version 1")
+        assert "currency was added: string, default &#34;EUR&#34;" in page
+        assert "the code here differs" in page
+        assert "/schemas/add" in visitor.get("/schemas").text
+        assert visitor.get("/schemas/nobody").status_code == 404
 
 
 def test_no_other_site_can_act(stage: Stage) -> None:
@@ -357,12 +521,20 @@ def test_read_only_changes_nothing(stage: Stage) -> None:
     """No form that acts is shown, and one that is sent all the same is refused."""
     task = stage.task("add").publish(1)
     with visiting(stage, read_only=True) as visitor:
-        for page in ("/workers", f"/tasks/{task.id}"):
-            assert "/actions/" not in visitor.get(page).text
+        schedules.add(stage.app, "add", "@daily", {"n": 1}, name="nightly")
+        for page in (
+            "/workers", f"/tasks/{task.id}", "/schedules", "/schedules/of/nightly", "/replay", "/replay/preview?since=1h",
+            "/schedules/form?task=add&when=@daily&arguments=%7B%22n%22%3A1%7D", "/queues/preview?verb=pause&target=queue:tasks",
+        ):  # fmt: skip
+            shown = visitor.get(page).text
+            assert "/actions/" not in shown, page
+            assert "Add a schedule</a>" not in shown, page
+        eventually(lambda: _shows(visitor, "/queues", "tasks.high"), 20.0)
+        assert "/queues/preview" not in visitor.get("/queues").text
         form = {"csrf": visitor.token_of("/login"), "id": task.id, "reason": "harm"}
         for action in ("cancel", "scale", "dead", "replay", "queue", "schedule"):
             assert visitor.post(f"/actions/{action}", form).status_code == 403
-    assert audit.actions(stage.app) == []
+    assert [one.verb for one in audit.actions(stage.app)] == ["schedule"]  # our own, above
 
 
 def test_without_the_token_nothing_is_seen(stage: Stage) -> None:

@@ -40,6 +40,11 @@ class FakeRegistry:
             case "GET", ["subjects", subject, "versions", "latest"] if subject in self.subjects:
                 last = self.subjects[subject][-1]
                 return httpx.Response(200, json={"schema": self.schemas[last - 1], "id": last})
+            case "GET", ["subjects", subject, "versions"] if subject in self.subjects:
+                return httpx.Response(200, json=[n + 1 for n in range(len(self.subjects[subject]))])
+            case "GET", ["subjects", subject, "versions", number] if subject in self.subjects:
+                wanted = self.subjects[subject][int(number) - 1]
+                return httpx.Response(200, json={"schema": self.schemas[wanted - 1], "id": wanted})
             case "POST", ["subjects", subject, "versions"]:
                 return httpx.Response(200, json={"id": self._register(subject, request.content)})
         return httpx.Response(404, json={"error_code": 40403, "message": "not found"})

@@ -13,9 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskstream.admin.dashboard.query import FINDABLE, Query
+from taskstream.admin.dashboard.schemas import schema_view
 from taskstream.admin.dashboard.waterfall import waterfall
 from taskstream.admin.overview import views, words
-from taskstream.admin.overview.live import ACTIONS, FAILURES, OTHERS, TASK_NAMES, Look, Pulse
+from taskstream.admin.overview.live import (
+    ACTIONS,
+    ERRORS,
+    FAILURES,
+    OTHERS,
+    TASK_NAMES,
+    Look,
+    Pulse,
+)
 from taskstream.admin.queues import Lane
 from taskstream.admin.workers import RunningTask, Worker
 from taskstream.core.audit import Action
@@ -214,7 +223,7 @@ def test_times_without_a_zone_are_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "TZ", "America/New_York")
     time.tzset()
     try:
-        search = Query(since="2026-01-31T12:00", until="2026-01-31T13:00+01:00").search()
+        search = Query(since="2026-01-31T12:00", until="2026-01-31T13:00+01:00").search(NOW)
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -228,7 +237,7 @@ def test_times_without_a_zone_are_utc(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_filters_that_cant_be_read_are_named(query: Query) -> None:
     """The error shows the word that is wrong."""
     with pytest.raises(ConfigError, match="'"):
-        query.search()
+        query.search(NOW)
 
 
 spans = st.lists(
@@ -291,6 +300,45 @@ def test_times_of_nonsense_are_a_dash() -> None:
     assert words.moment(NOW) == "2025-11-24 16:00:00.000"
 
 
+def test_errors_are_counted_by_kind_and_task() -> None:
+    """The most deadly first; what nobody met for a quarter of an hour is gone, and so many kinds are kept."""
+    clock = ManualClock(NOW)
+    pulse = Pulse(clock)
+    for _ in range(3):
+        pulse.hear(row(state=State.RETRYING))
+    pulse.hear(row(state=State.DEAD)._replace(error_type="Declined"))
+    assert views.error_lines(pulse.errors()) == [
+        views.ErrorLine("Declined", "charge", 1, 0),
+        views.ErrorLine("ValueError", "charge", 0, 3),
+    ]
+    for number in range(ERRORS):
+        pulse.hear(row(state=State.DEAD)._replace(error_type=f"E{number}"))
+    assert len(pulse.errors()) == ERRORS + 1
+    assert pulse.errors()[OTHERS, OTHERS][State.DEAD] == 2
+    clock.advance(1000.0)
+    assert pulse.errors() == {}
+    pulse.hear(row(state=State.DEAD, at=1000.0)._replace(error_type="Late"))
+    assert list(pulse.errors()) == [("charge", "Late")]
+
+
+def test_versions_are_told_from_the_newest_on() -> None:
+    """Each with what it changed, what of it the newest can't read, and which one the code here has."""
+    fields = [{"name": "order", "type": "string"}, {"name": "cents", "type": "int"}]
+    first, second = (
+        Schema({"type": "record", "name": "charge", "fields": some})
+        for some in (fields, [{"name": "order", "type": "long"}])
+    )
+    told = schema_view([first, second], first)
+    assert [version.number for version in told.versions] == [2, 1]
+    assert told.newest.changed == (
+        "order was string and is long now",
+        "cents was removed (it was int)",
+    )
+    assert told.versions[1].trouble == ("order was string and is long now",)
+    assert [version.here for version in told.versions] == [False, True]
+    assert told.here == "differs"
+
+
 def test_a_schema_is_told_in_words() -> None:
     """Field by field, and how the code beside it differs."""
     avro = {
@@ -303,14 +351,14 @@ def test_a_schema_is_told_in_words() -> None:
         ],
     }  # fmt: skip
     stored = Schema(avro)
-    told = views.schema_view(stored, stored)
-    assert [(field.type, field.default) for field in told.fields] == [
+    told = schema_view([stored], stored)
+    assert [(field.type, field.default) for field in told.newest.fields] == [
         ("string", None), ("null or long", "null"), ("decimal(38, 2)", None), ("array of map of int", None),
         ("one of A, B", None),
     ]  # fmt: skip
-    assert (told.here, views.schema_view(stored, None).here) == ("same", "")
+    assert (told.here, schema_view([stored], None).here) == ("same", "")
     other = Schema({**avro, "fields": avro["fields"][:1]})
-    assert views.schema_view(stored, other).here == "differs"
+    assert schema_view([stored], other).here == "differs"
 
 
 def test_the_audit_log_is_narrowed_by_parts_of_names() -> None:
