@@ -29,7 +29,7 @@ from taskstream.consumer.verdict import (
     judge_unknown,
     text_of,
 )
-from taskstream.core.envelope import Envelope, peek, read
+from taskstream.core.envelope import Envelope, peek, read_at
 from taskstream.core.errors import SchemaError, Undecodable, UnknownSchema
 from taskstream.core.names import queue_and_priority
 from taskstream.core.queue_orders import PURGED
@@ -106,14 +106,13 @@ def open_(given: Given) -> Attempt:
     """Reads the headers; what they don't say is derived, what can't be read ends the attempt."""
     record = given.record
     try:
-        envelope = read(record.headers)
+        envelope = read_at(record.headers, record.timestamp)
         verdict = None
     except Undecodable as error:
-        envelope = Envelope(task=peek(record.headers).task)
+        envelope = Envelope(task=peek(record.headers).task, since=record.timestamp)
         verdict = Dead("Undecodable", str(error))
     if not envelope.id:
         envelope = envelope._replace(id=record.identity[0])
-    envelope = envelope._replace(since=envelope.time_from(record.timestamp))
     return Attempt(
         given,
         envelope,
