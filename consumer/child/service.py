@@ -517,16 +517,17 @@ class Service:
 
 
 def _judged(attempt: Attempt) -> Judged:
+    envelope = attempt.envelope
     assert attempt.verdict is not None
     return Judged(
         attempt.given.number,
         attempt.verdict,
         _trace_onward(attempt),
-        attempt.envelope.id,
-        attempt.envelope.task,
-        recalled=attempt.found is not None,
-        attempt=attempt.envelope.attempt,
-        uncounted=attempt.envelope.uncounted,
+        envelope.id,
+        envelope.task,
+        attempt.found is not None,
+        envelope.attempt,
+        envelope.uncounted,
     )
 
 
