@@ -163,6 +163,7 @@ class AsyncRunner:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         # Those that have not come to their first step; to ask asyncio for the current one takes longer.
         self._created: dict[int, asyncio.Task[None]] = {}
+        self._variables = contextvars.copy_context()
         self._loop = asyncio.new_event_loop()
         self._lifespan = AsyncExitStack()
         self._turns = 0
@@ -206,8 +207,9 @@ class AsyncRunner:
             self._line.push((attempt, context), attempt.given.turn)
         while (following := self._line.pop()) is not None:
             attempt, context = following
+            # Not in the variables of whoever makes room here: that is the attempt before.
             self._created[attempt.given.number] = self._loop.create_task(
-                self._run(attempt, context)
+                self._run(attempt, context), context=self._variables.copy()
             )
 
     async def _run(self, attempt: Attempt, context: Context) -> None:
