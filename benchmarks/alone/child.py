@@ -30,6 +30,7 @@ from taskstream.core.clock import SYSTEM_CLOCK
 from taskstream.core.envelope import Envelope, Place, write
 from taskstream.core.garbage import settle_in
 from taskstream.core.ids import new_id
+from taskstream.observability.metrics import Metrics
 from taskstream.results import columns
 from taskstream.results.row import Partition, Row
 from taskstream.results.store import Written
@@ -82,6 +83,7 @@ def serve(theirs: socket.socket) -> None:
         reserved=5,
         solo=False,
         begun=begun.Begun(begun.create(AHEAD + FRAME)),
+        metrics=Metrics(),
         clock=SYSTEM_CLOCK,
     )
     service.open()
