@@ -43,10 +43,7 @@ def _attempt(number: int, function: Any) -> Attempt:
     attempt.task = cast(
         "Any", SimpleNamespace(function=function, timeout=None, soft_timeout=None, runs="async")
     )
-    attempt.span = process_span(
-        None, task="charge", task_id="", run=0, attempt=1, topic="", partition=0, offset=0,
-        group="", key=None, headers=(), worker="",
-    )  # fmt: skip
+    attempt.span = process_span(None, topic="", headers=(), describe=dict)
     return attempt
 
 
