@@ -83,8 +83,8 @@ class Judged(NamedTuple):
         number: as in `Given`.
         verdict: what to do.
         trace: W3C headers of the attempt, the parents of what is handed off.
-        task_id: the task's id; derived by the child for a foreign record.
-        task: the task's name; empty where the record didn't tell.
+        task_id: the task's id, derived by the child for a foreign record; empty where nothing is handed off.
+        task: the task's name; empty where the record didn't tell, or nothing is handed off.
         recalled: whether its row was found in the store, so that nothing ran here.
         attempt: which attempt it was; that of the record, but for one whose retries hold their key.
         uncounted: how many of those before it don't count.
@@ -281,7 +281,7 @@ def pack_given(tasks: list[Given]) -> bytes:
 
 def pack_verdicts(verdicts: Verdicts) -> bytes:
     """A frame that hands verdicts to the parent."""
-    rows = [(judged.number, _plain(judged.verdict), *judged[2:]) for judged in verdicts.tasks]
+    rows = [_plain_judged(judged) for judged in verdicts.tasks]
     return _pack(("judged", rows, verdicts.replies, verdicts.events, verdicts.write_seconds))
 
 
@@ -394,7 +394,7 @@ def _read_given(frame: Any) -> list[Given]:
 def _read_judged(frame: Any) -> Verdicts:
     _, tasks, replies, events, write_seconds = frame
     return Verdicts(
-        [Judged(number, _verdict(verdict), *rest) for number, verdict, *rest in tasks],
+        [_judged(task) for task in tasks],
         [Reply(Place._make(place), value) for place, value in replies],
         list(events),
         write_seconds,
@@ -443,6 +443,27 @@ _READERS: dict[str, Any] = {
 _SUSPICIONS = tuple(Suspicion)
 _TURNS = tuple(Turn)
 _DONE = {str(state): Done(state) for state in State}
+
+
+# What follows its number where an attempt succeeded and nothing else is to be told: as nearly always.
+_SUCCEEDED = Judged(0, Done(), (), "", "", recalled=False)[1:]
+
+
+def succeeded(number: int) -> Judged:
+    """The word on an attempt that ran and succeeded: in a frame it takes up its number alone."""
+    return Judged(number, *_SUCCEEDED)
+
+
+def _plain_judged(judged: Judged) -> Any:
+    number, verdict, *rest = judged
+    return number if judged[1:] == _SUCCEEDED else (number, _plain(verdict), *rest)
+
+
+def _judged(plain: Any) -> Judged:
+    if isinstance(plain, int):
+        return Judged(plain, *_SUCCEEDED)
+    number, verdict, *rest = plain
+    return Judged(number, _verdict(verdict), *rest)
 
 
 def _plain(verdict: Verdict) -> Any:

@@ -7,6 +7,7 @@ acknowledged.
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from taskstream.core.envelope import Envelope
 from taskstream.core.retry import Fatal, Retry, RetryAfter, Snooze
@@ -63,6 +64,9 @@ class Dead:
 
 Verdict = Done | Again | Dead
 
+SUCCEEDED: Final = Done()
+"""One for all."""
+
 
 class Timeout(TimeoutError):
     """The attempt passed its time limit; users see this name as `error_type`."""
@@ -82,7 +86,7 @@ def judge(error: BaseException | None, envelope: Envelope, policy: Retry, now: f
         now: seconds since 1970.
     """
     if error is None:
-        return Done()
+        return SUCCEEDED
     if isinstance(error, Snooze):
         return Again(_instant(error.due(now)), counts=False)
     dead = Dead(type(error).__name__, text_of(error))

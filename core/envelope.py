@@ -276,6 +276,65 @@ def read(headers: Iterable[Header]) -> Envelope:
     return Envelope(**fields, trace=tuple(trace), others=tuple(others))
 
 
+def read_at(headers: Sequence[Header], appended: float) -> Envelope:
+    """`read`, with `since` filled in: from when the time limit of its attempts counts.
+
+    Hot: once for every attempt. What many tasks have in common is read once for all of them.
+
+    Args:
+        headers: the record's.
+        appended: the record's timestamp.
+
+    Raises:
+        Undecodable: as `read`.
+    """
+    usual = _read_usual(headers, appended)
+    if usual is not None:
+        return usual
+    envelope = read(headers)
+    return envelope._replace(since=envelope.time_from(appended))
+
+
+def _read_usual(headers: Sequence[Header], appended: float) -> Envelope | None:
+    """The envelope of a first attempt at once, as nearly all are; None where it may be something else."""
+    common: list[Header] = []
+    trace: list[Header] = []
+    task_id, published = b"", None
+    for header in headers:
+        name, value = header
+        if value is None or len(value) > _KEPT_BYTES:
+            return None
+        if name == "ts-id":
+            task_id = value
+        elif name == "ts-published":
+            published = value
+        elif name in COMMON_HEADERS:
+            common.append(header)
+        elif name in TRACE_HEADERS:
+            trace.append(header)
+        else:
+            return None
+    before, between, behind = _read_common(tuple(common))
+    try:
+        told = None if published is None else _decode_time(published.decode())
+        own_id = task_id.decode()
+    except ValueError:
+        return None  # `read` says of which header that is
+    since = told or appended  # see `Envelope.time_from`
+    return Envelope._make((*before, own_id, *between, told, None, since, *behind, tuple(trace), ()))
+
+
+_KEPT_BYTES = 512
+"""How long a header may be that is kept for later ones: what anybody may write must not fill memory."""
+
+
+@lru_cache(maxsize=256)
+def _read_common(headers: tuple[Header, ...]) -> tuple[tuple[Any, ...], ...]:
+    """The fields of an envelope with these headers, without those of one task alone, in three parts."""
+    fields = tuple(read(headers))
+    return fields[:1], fields[2:_PUBLISHED], fields[_PUBLISHED + 3 : -2]
+
+
 class Peek(NamedTuple):
     """The few facts that decide what a worker's parent does with a record it does not decode.
 

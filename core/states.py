@@ -20,6 +20,9 @@ class State(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
 
+    # An enumeration's own is a function of Python, and states are keys wherever tasks are counted.
+    __hash__ = str.__hash__
+
     @property
     def final(self) -> bool:
         """Whether nothing follows this state without a redrive or replay."""

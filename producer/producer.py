@@ -93,7 +93,7 @@ class Publisher:
     @property
     def limit_bytes(self) -> int:
         """The largest record it takes: key, value and headers with their overhead."""
-        return self._sender().limit_bytes
+        return (self._opened or self._sender()).limit_bytes
 
     @property
     def pending(self) -> int:
@@ -154,13 +154,13 @@ class Publisher:
         return _Parcel(topic, request, headers, Delivery(request, span, self._lock))
 
     def _send(self, parcel: "_Parcel", timeout: float | None) -> None:
-        request = parcel.request
-        self._sender().send(
-            parcel.topic,
+        topic, request, headers, delivery = parcel
+        (self._opened or self._sender()).send(
+            topic,
             request.value,
             key=request.key_bytes,
-            headers=parcel.headers,
-            on_done=parcel.delivery.settle,
+            headers=headers,
+            on_done=delivery.settle,
             timeout=timeout,
         )
 

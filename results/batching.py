@@ -91,8 +91,10 @@ class Batcher(Generic[T]):
         self._first_pause = first_pause
         self._longest_pause = longest_pause
 
-        self._inbox: SimpleQueue[_Added[T] | _Answer[T] | _Stop] = SimpleQueue()
-        self._counting = threading.Condition()
+        self._inbox: SimpleQueue[Sequence[tuple[Row, T]] | _Answer[T] | _Stop] = SimpleQueue()
+        # A condition enters by a function of Python, a lock does not: `add` is called for every row.
+        self._count = threading.Lock()
+        self._counting = threading.Condition(self._count)
         self._pending = 0
         self._failure: BaseException | None = None
         self._closed = False
@@ -127,9 +129,9 @@ class Batcher(Generic[T]):
             raise self._failure
         if self._closed:
             raise StoreError("this batcher is closed: rows added now would never be written")
-        with self._counting:
+        with self._count:
             self._pending += len(rows)
-        self._inbox.put(_Added(rows))
+        self._inbox.put(rows)
 
     def await_pending(self, most: int) -> None:
         """Waits until no more than so many rows are pending: how a caller bounds what it adds."""
@@ -172,13 +174,13 @@ class Batcher(Generic[T]):
         try:
             message = self._inbox.get(timeout=self._until_repeat())
             while True:
-                if isinstance(message, _Added):
-                    self._gather(message.rows)
-                elif isinstance(message, _Answer):
+                if isinstance(message, _Answer):
                     self._measure(message)
                     self._answered(message.batch, message.error)
-                else:
+                elif isinstance(message, _Stop):
                     return False
+                else:
+                    self._gather(message)
                 message = self._inbox.get_nowait()
         except Empty:
             return True
@@ -313,11 +315,6 @@ class _Batch(Generic[T]):
     partition: Partition
     items: list[tuple[Row, T]]
     repeats: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Added(Generic[T]):
-    rows: Sequence[tuple[Row, T]]
 
 
 @dataclass(frozen=True, slots=True)

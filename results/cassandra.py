@@ -169,8 +169,11 @@ class CassandraStore:
             return
         batch = BatchStatement(BatchType.UNLOGGED)
         batch.is_idempotent = True
+        # One for all rows: the batch takes the values out of it, and making one costs as much as a row's cells.
+        bound = BoundStatement(connection.insert)
         for row_cells in cells(partition, rows):
-            batch.add(_bind(connection.insert, row_cells))
+            bound.values = row_cells
+            batch.add(bound)
         marks = self._marks(partition, rows)
         entries = [] if partition.bucket >= 0 else _own_id_cells(partition, rows)
         # Not in the batch: rows of several partitions in one are refused from 50 KiB on.

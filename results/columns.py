@@ -29,6 +29,7 @@ LISTED = tuple(name for name in COLUMNS if name not in {"value", "traceback"})
 int_cell = struct.Struct(">i").pack
 smallint_cell = struct.Struct(">h").pack
 bigint_cell = struct.Struct(">q").pack
+_NO_STRIKES = int_cell(0)
 
 
 def text_cell(text: str | None) -> bytes:
@@ -51,35 +52,47 @@ def due_cell(seconds: float | None) -> bytes:
 
 def cells(partition: Partition, rows: Sequence[Row]) -> list[list[bytes]]:
     """For each row the bytes of `COLUMNS`, then those of its write timestamp."""
-    bucket, shard = int_cell(partition.bucket), smallint_cell(partition.shard)
+    placed = [int_cell(partition.bucket), smallint_cell(partition.shard)]
+    common: dict[str, bytes] = {}
+    return [placed + _cells_of(row, common) for row in rows]
+
+
+def _cells_of(row: Row, common: dict[str, bytes]) -> list[bytes]:
+    """A row's cells behind those of its partition.
+
+    Args:
+        row: the row.
+        common: the cells of texts that most rows of a batch have in common, as far as known.
+    """
+    (task_id, run, attempt, state, task, written_us, queue, priority, key, worker, published, started,
+     finished, due, counts, value, error_type, error, traceback, trace_id, source, strikes) = row  # fmt: skip
+    for text in (task, queue, priority, worker):
+        if text not in common:
+            common[text] = text_cell(text)
+    # What is empty in nearly every row costs no call.
     return [
-        [
-            bucket,
-            shard,
-            text_cell(row.task_id),
-            int_cell(row.run),
-            int_cell(row.attempt),
-            row.state.encode(),
-            text_cell(row.task),
-            text_cell(row.queue),
-            text_cell(row.priority),
-            text_cell(row.key),
-            text_cell(row.worker),
-            time_cell(row.published),
-            time_cell(row.started),
-            time_cell(row.finished),
-            due_cell(row.due),
-            b"\x01" if row.counts else b"\x00",
-            row.value or b"",
-            text_cell(row.error_type),
-            text_cell(row.error),
-            text_cell(row.traceback),
-            text_cell(row.trace_id),
-            text_cell(row.source),
-            int_cell(row.strikes),
-            bigint_cell(row.written_us),
-        ]
-        for row in rows
+        text_cell(task_id),
+        int_cell(run),
+        int_cell(attempt),
+        state.encode(),
+        common[task],
+        common[queue],
+        common[priority],
+        text_cell(key) if key else b"",
+        common[worker],
+        time_cell(published),
+        time_cell(started),
+        time_cell(finished),
+        due_cell(due) if due is not None else b"",
+        b"\x01" if counts else b"\x00",
+        value or b"",
+        text_cell(error_type) if error_type else b"",
+        text_cell(error) if error else b"",
+        text_cell(traceback) if traceback else b"",
+        trace_id.encode() if trace_id else b"",
+        text_cell(source),
+        int_cell(strikes) if strikes else _NO_STRIKES,
+        bigint_cell(written_us),
     ]
 
 

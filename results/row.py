@@ -78,10 +78,16 @@ class Row(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """About how much a write of this row weighs: what has no bound, and as much again for the rest."""
-        size_bytes = _USUAL_BYTES + len(self.task_id) + len(self.value or b"")
-        for text in (self.key, self.error, self.traceback):
-            if text:
-                size_bytes += len(text)
+        size_bytes = _USUAL_BYTES + len(self.task_id)
+        # Told one by one, for it is asked of every row.
+        if self.value:
+            size_bytes += len(self.value)
+        if self.key:
+            size_bytes += len(self.key)
+        if self.error:
+            size_bytes += len(self.error)
+        if self.traceback:
+            size_bytes += len(self.traceback)
         return size_bytes
 
     @property

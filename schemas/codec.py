@@ -70,11 +70,12 @@ class ArgumentsCodec:
         Raises:
             BadArguments: one is missing, unknown or of the wrong type; names the task and the field.
         """
-        # Not strict: too many are found by the count, and this is the hot path of every publish.
-        values = dict(zip(self._positional, args))  # noqa: B905
-        values.update(kwargs)
-        if len(values) != len(args) + len(kwargs):
-            raise self._miscounted(args, kwargs)
+        values: Mapping[str, Any] = kwargs
+        if args:
+            # Not strict: too many are found by the count, and this is the hot path of every publish.
+            values = {**dict(zip(self._positional, args)), **kwargs}  # noqa: B905
+            if len(values) != len(args) + len(kwargs):
+                raise self._miscounted(args, kwargs)
         record = self._defaults.copy()
         dumps = self._dumps
         name = ""

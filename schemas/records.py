@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from taskstream.core.errors import Undecodable
+from taskstream.schemas.by_column import is_by_column, writer
 from taskstream.schemas.framing import Fingerprint, parse
 from taskstream.schemas.schema import Schema
 
@@ -27,6 +28,10 @@ class Records:
         ]
         self._by_name = {schema.name: schema for schema in schemas}
         self._by_fingerprint = {schema.fingerprint: schema for schema in schemas}
+        self._prefixes = {schema.name: Fingerprint(schema.fingerprint).prefix for schema in schemas}
+        self._by_column = {
+            schema.name: writer(schema) for schema in schemas if is_by_column(schema)
+        }
 
     @property
     def schemas(self) -> Mapping[str, Schema]:
@@ -35,11 +40,12 @@ class Records:
 
     def prefix(self, name: str) -> bytes:
         """What every value of that record begins with."""
-        return Fingerprint(self._by_name[name].fingerprint).prefix
+        return self._prefixes[name]
 
     def encode(self, name: str, fields: Mapping[str, Any]) -> bytes:
         """The framed value of a record of ours, with all its fields."""
-        return self.prefix(name) + self._by_name[name].write(fields)
+        write = self._by_column.get(name) or self._by_name[name].write
+        return self._prefixes[name] + write(fields)
 
     def decode(self, value: bytes | None) -> tuple[str, dict[str, Any]]:
         """The name of the record in a value, and its fields.

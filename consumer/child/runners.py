@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from queue import SimpleQueue
 from types import FrameType
@@ -160,7 +160,10 @@ class AsyncRunner:
         self._app = app
         self._running = running
         self._line = line
-        self._tasks: dict[int, asyncio.Task[None] | None] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        # Those that have not come to their first step; to ask asyncio for the current one takes longer.
+        self._created: dict[int, asyncio.Task[None]] = {}
+        self._variables = contextvars.copy_context()
         self._loop = asyncio.new_event_loop()
         self._lifespan = AsyncExitStack()
         self._turns = 0
@@ -203,20 +206,28 @@ class AsyncRunner:
         for attempt, context in attempts:
             self._line.push((attempt, context), attempt.given.turn)
         while (following := self._line.pop()) is not None:
-            self._loop.create_task(self._run(*following))
+            attempt, context = following
+            # Not in the variables of whoever makes room here: that is the attempt before.
+            self._created[attempt.given.number] = self._loop.create_task(
+                self._run(attempt, context), context=self._variables.copy()
+            )
 
     async def _run(self, attempt: Attempt, context: Context) -> None:
+        task = self._created.pop(attempt.given.number)
         if not self._running.claim(attempt):
             self._make_room(attempt)
             return
         value: Any = None
         error: BaseException | None = None
         # Only now: a task that is cancelled before its first step would end without a word.
-        self._tasks[attempt.given.number] = asyncio.current_task()
+        self._tasks[attempt.given.number] = task
         try:
             self._running.begin(attempt)
             _surround(attempt, context)
-            with Observed(self._app.arounds, context):
+            if self._app.arounds:
+                with Observed(self._app.arounds, context):
+                    value = await _called(attempt)
+            else:
                 value = await _called(attempt)
         # Whatever a task raises is its outcome. SystemExit too: let through, it would end the loop.
         except BaseException as raised:  # noqa: BLE001
@@ -469,14 +480,17 @@ def _surround(attempt: Attempt, context: Context) -> None:
     logs.add(task=context.task, task_id=context.id)
 
 
-async def _called(attempt: Attempt) -> Any:
+def _called(attempt: Attempt) -> Awaitable[Any]:
     assert attempt.task is not None
     limit = attempt.task.timeout
-    if limit is None:
-        return await attempt.task.function(**attempt.arguments)
+    called: Awaitable[Any] = attempt.task.function(**attempt.arguments)
+    return called if limit is None else _called_within(called, limit)
+
+
+async def _called_within(called: Awaitable[Any], limit: float) -> Any:
     try:
         async with asyncio.timeout(limit) as scope:
-            return await attempt.task.function(**attempt.arguments)
+            return await called
     except TimeoutError as error:
         if scope.expired():
             raise _timeout(limit) from error

@@ -35,9 +35,10 @@ from taskstream.consumer.pipe import (
     pack_quarantined,
     pack_retiring,
     pack_verdicts,
+    succeeded,
 )
 from taskstream.consumer.suspicion import Suspicion
-from taskstream.consumer.verdict import Again, Dead, text_of
+from taskstream.consumer.verdict import SUCCEEDED, Again, Dead, text_of
 from taskstream.core.clock import Clock
 from taskstream.core.envelope import Header
 from taskstream.core.errors import BrokerError, SchemaConflict, SchemaError, StoreError
@@ -131,7 +132,7 @@ class Service:
         """Prepares tasks and hands them to their runners, or straight to the record."""
         attempts = [steps.open_(given) for given in tasks]
         with self._idle:
-            self._attempts.update((one.given.number, one) for one in attempts)
+            self._attempts.update({one.given.number: one for one in attempts})
         self._recall(attempts)
         for attempt in attempts:
             steps.withdraw(attempt)
@@ -285,8 +286,11 @@ class Service:
         task = self._app.find(attempt.envelope.task)
         steps.resolve(attempt, task, now=now, grace=self._grace)
         steps.check(attempt, now=now)
-        decode = partial(steps.decode, attempt, self._writers, now=now, grace=self._grace)
-        self._until_readable(decode, BrokerError, SchemaError)
+        try:
+            steps.decode(attempt, self._writers, now=now, grace=self._grace)
+        except (BrokerError, SchemaError):
+            decode = partial(steps.decode, attempt, self._writers, now=now, grace=self._grace)
+            self._until_readable(decode, BrokerError, SchemaError)
         if attempt.found is None:
             attempt.span = tracing.process_span(
                 maker,
@@ -374,11 +378,12 @@ class Service:
         """
         assert attempt.task is not None
         name = attempt.task.name
-        if name not in self._prefixes:
+        prefix = self._prefixes.get(name)
+        if prefix is None:
             schema = attempt.task.schema.result
             put = partial(self._app.schema_store().put, schema)
-            self._prefixes[name] = self._until_readable(put, BrokerError, SchemaError)
-        return self._prefixes[name]
+            prefix = self._prefixes[name] = self._until_readable(put, BrokerError, SchemaError)
+        return prefix
 
     def _record(self, attempt: Attempt) -> None:
         if attempt.abandoned:
@@ -517,16 +522,19 @@ class Service:
 
 
 def _judged(attempt: Attempt) -> Judged:
+    envelope = attempt.envelope
     assert attempt.verdict is not None
+    if attempt.verdict is SUCCEEDED and attempt.found is None:
+        return succeeded(attempt.given.number)
     return Judged(
         attempt.given.number,
         attempt.verdict,
         _trace_onward(attempt),
-        attempt.envelope.id,
-        attempt.envelope.task,
-        recalled=attempt.found is not None,
-        attempt=attempt.envelope.attempt,
-        uncounted=attempt.envelope.uncounted,
+        envelope.id,
+        envelope.task,
+        attempt.found is not None,
+        envelope.attempt,
+        envelope.uncounted,
     )
 
 

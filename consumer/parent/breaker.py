@@ -92,6 +92,11 @@ class Breaker:
         self._budget = self.limit
 
     @property
+    def at_rest(self) -> bool:
+        """Whether a success changes nothing: it halts nothing, and its budget is whole."""
+        return not self.is_open and self._budget == self.limit and not self._tried
+
+    @property
     def halts(self) -> bool:
         """Whether it halts all tasks but those that are tried."""
         return self.is_open and self._budget <= 0
@@ -231,10 +236,13 @@ class Breakers:
 
     def judged(self, entry: Entry, judged: Judged) -> None:
         """Notes a verdict, and says what it changes."""
-        breaker, now = self._breakers[entry.lane], self._clock.monotonic()
+        breaker = self._breakers[entry.lane]
         if judged.recalled:
             breaker.forget(entry.number)
             return
+        if breaker.at_rest and judged.verdict.state is State.SUCCEEDED:
+            return  # as nearly always: there is nothing to give back
+        now = self._clock.monotonic()
         change = breaker.judged(entry.number, judged.verdict, now)
         if change is not None:
             self._say(change, breaker, entry, judged, now)

@@ -30,6 +30,7 @@ from taskstream.consumer.pipe import (
     pack_retiring,
     pack_stop,
     pack_verdicts,
+    succeeded,
 )
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.consumer.verdict import Again, Dead, Done
@@ -77,7 +78,7 @@ judged = st.builds(
     task=st.text(),
     attempt=st.integers(1, 99),
     uncounted=st.integers(0, 99),
-)
+) | st.builds(succeeded, st.integers(0, 2**62))
 
 
 replies = st.builds(Reply, st.builds(Place, st.text(), st.integers(0, 99)), st.binary())
