@@ -17,6 +17,7 @@ from taskstream.core.errors import (
     SchemaError,
     UnknownSchema,
 )
+from taskstream.core.secrets import without_user
 from taskstream.schemas.framing import Reference, RegistryId
 from taskstream.schemas.schema import Schema
 from taskstream.schemas.store import refuse_conflict
@@ -160,4 +161,6 @@ def _check_url(url: str) -> None:
     except ValueError:
         usable = None
     if not usable:
-        raise ConfigError(f"schema_registry_url={url!r} is no address: write http://host:port/path")
+        raise ConfigError(
+            f"schema_registry_url={without_user(url)!r} is no address: write http://host:port/path"
+        )
