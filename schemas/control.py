@@ -125,9 +125,19 @@ def hear(control: Control, records: Records, batch: Sequence[Record]) -> frozens
             order = decode_order(records, record.value)
         except Undecodable as error:
             _log.error(
-                "the control topic holds what is no order", source=record.source, error=str(error)
+                "the control topic holds what is no order, and nobody follows it: whoever wrote it has "
+                "another version, or is none of ours",
+                source=record.source,
+                error=str(error),
             )
             continue
+        _log.debug(
+            "an order is received",
+            verb=order.verb,
+            target=order.target,
+            who=order.who,
+            why=order.reason,
+        )
         control.give(order, record.timestamp)
         if order.verb == CANCEL:
             cancelled[order.key] = order.target

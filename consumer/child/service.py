@@ -95,6 +95,7 @@ class Service:
         self._solo = solo
         self._begun = begun
         self._clock = clock
+        self._debugging = _log.debugging  # once: each look costs, and a child's level stays
         self._grace = app.settings.unknown_grace
         self._tells = app.settings.events
         self._system = "cassandra" if app.settings.cassandra_hosts else "sqlite"
@@ -358,6 +359,8 @@ class Service:
         except Exception as failure:  # noqa: BLE001 - an outcome that can't be judged is one, too
             attempt.value, attempt.error = None, failure
             attempt.verdict = Dead(type(failure).__name__, text_of(failure))
+        if self._debugging:
+            _log.debug("an attempt has ended", **attempt.told, state=_state_of(attempt))
         self._record(attempt)
 
     def _prefix(self, attempt: Attempt) -> bytes:
@@ -397,6 +400,9 @@ class Service:
         for attempt, _ in judged:
             assert attempt.write_span is not None
             attempt.write_span.finish(len(stored))
+        if self._debugging:
+            for attempt, row in judged:
+                _log.debug("a result is stored", **attempt.told, state=str(row.state))
         if judged:
             self._conclude(judged)
 
@@ -496,6 +502,10 @@ class Service:
                 pid=os.getpid(),
             )
             os._exit(BLAMELESS)
+
+
+def _state_of(attempt: Attempt) -> str:
+    return "" if attempt.verdict is None else str(attempt.verdict.state)
 
 
 def _judged(attempt: Attempt) -> Judged:

@@ -468,6 +468,9 @@ class Dispatch:
             part = [one for one in given if (one.turn is Turn.URGENT) is urgent]
             if part:
                 self._children.send(child, pack_given(part))
+        if _log.debugging:
+            for one in given:
+                _log.debug("a task is given out", pid=child.pid, **child.held[one.number].told)
 
     def _turn(self, entry: Entry) -> Turn:
         if not self._lanes.urgent or self._lanes.is_urgent(entry):

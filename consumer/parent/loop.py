@@ -100,6 +100,7 @@ class Parent:
         options: how it runs.
         clock: the time.
         children: those that were started already, with the same options.
+        on_hello: is told the app's settings, once, when the first child knows them; must not block.
         on_ready: called once, when the first child takes tasks; must not block.
         metrics: where things are counted; None for a place of its own.
 
@@ -113,6 +114,7 @@ class Parent:
         clock: Clock = SYSTEM_CLOCK,
         *,
         children: Children | None = None,
+        on_hello: Callable[[Settings], None] = lambda _: None,
         on_ready: Callable[[], None] = lambda: None,
         metrics: Metrics | None = None,
     ) -> None:
@@ -127,6 +129,7 @@ class Parent:
         self._children = children or Children(options, clock)
         self._selector = self._children.selector
         self._selector.register(self._wake_in, selectors.EVENT_READ, None)
+        self._on_hello = on_hello
         self._on_ready = on_ready
         self._staff = Staff(
             self._children,
@@ -408,6 +411,7 @@ class Parent:
                     self._work = self._open(frame)
             case Ready():
                 child.ready = True
+                _log.debug("a child takes tasks", pid=child.pid, solo=child.solo)
                 self._beat_at = 0.0  # it has its limit before its first task
                 if self._work is not None and self._joined_at is None and not self._stops:
                     self._join(self._work)
@@ -502,6 +506,7 @@ class Parent:
 
     def _open(self, hello: Hello) -> Work:
         """The first child has told what the app is: find the way to Kafka, and hear the orders."""
+        self._on_hello(Settings(**hello.settings))
         work = open_work(
             hello,
             self._options,
@@ -571,6 +576,15 @@ class Parent:
                     self._take_in(work, intake, partition, record)
                 else:
                     intake.release(1, record.size_bytes)
+        if _log.debugging:
+            self._say_taken(records)
+
+    def _say_taken(self, records: Sequence[Record]) -> None:
+        for record in records:
+            partition = self._ownership.find(Place(record.topic, record.partition))
+            entry = partition.entries.get(record.offset) if partition is not None else None
+            if entry is not None:
+                _log.debug("a task is taken in", **entry.told)
 
     def _take_in(self, work: Work, intake: Intake, partition: Partition, record: Record) -> None:
         facts = peek(record.headers)

@@ -32,7 +32,7 @@ def root_restored() -> Iterator[None]:
 
 def configured(*, json: bool, level: str = "info") -> io.StringIO:
     stream = io.StringIO()
-    configure(level, json, stream=stream)
+    configure(level, "json" if json else "text", stream=stream)
     return stream
 
 
