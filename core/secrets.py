@@ -4,8 +4,10 @@ Two guards. What shows settings shows them through `shown`, and errors about the
 whatever slips past, in an error of a library, say, `Veil` takes out of every log line.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -73,7 +75,9 @@ class Veil:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # The longest first: one may stand in another.
-        words = sorted(set(secrets), key=len, reverse=True)
+        words = sorted(
+            {form for secret in secrets for form in _forms(secret)}, key=len, reverse=True
+        )
         self._known = re.compile("|".join(map(re.escape, words))) if words else None
 
     def over(self, text: str) -> str:
@@ -81,6 +85,18 @@ class Veil:
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         return without_user(text)
+
+
+def _forms(secret: str) -> set[str]:
+    """How it may be written: as it is, and quoted once or twice, as values in a table in a line are."""
+    forms = {secret}
+    for _ in range(2):
+        forms |= {
+            quoted(form)[1:-1]
+            for form in forms
+            for quoted in (repr, json.dumps, partial(json.dumps, ensure_ascii=False))
+        }
+    return forms
 
 
 def _found(value: Any, name: str) -> Iterator[str]:

@@ -35,11 +35,6 @@ PRINTED = "taskstream.printed"
 """The logger of what a user's code prints, where every line must be JSON."""
 
 
-def add(**values: object) -> None:
-    """Adds values to every record written from here on, while this context's variables last."""
-    bound.set({**bound.get(), **values})
-
-
 def logger(name: str) -> "Logger":
     """The logger of a module; `name` is its `__name__`."""
     return Logger(logging.getLogger(name))
