@@ -429,7 +429,11 @@ class GroupConsumer:
         """Replaces a client that has lost its brokers; whatever it owned counts as lost, too."""
         if not self._lifeline.lost():
             return
-        _log.warning("a client has lost all brokers; a new one joins", group=self.group)
+        _log.warning(
+            "a client has lost all brokers; a new one joins",
+            group=self.group,
+            advice="nothing: a new client takes over",
+        )
         if self._metrics is not None:
             self._metrics.counter(table.CLIENTS_REPLACED, client=self._role).inc()
         places = list(self._owned)
@@ -525,7 +529,9 @@ class GroupConsumer:
             if isinstance(error, TimedOut | NotReady | UnknownTopic):
                 if not self._look_up_at:
                     _log.warning(
-                        "partitions wait to be started; it is tried again", error=str(error)
+                        "partitions wait to be started; it is tried again",
+                        error=str(error),
+                        advice=logs.LOOK_AT_KAFKA,
                     )
                 self._look_up_at = self._clock.monotonic() + _LOOK_AGAIN
                 return

@@ -286,7 +286,11 @@ class Sender:
 
     def _give_up(self, client: Producer) -> None:
         """Leaves a client that has lost all brokers; the next record gets a new one."""
-        _log.warning("a producer has lost all brokers; a new one follows", client=self._client_id)
+        _log.warning(
+            "a producer has lost all brokers; a new one follows",
+            client=self._client_id,
+            advice="nothing: what was not sent is reported as such, and a new client takes over",
+        )
         if self._metrics is not None:
             self._metrics.counter(table.CLIENTS_REPLACED, client=self._role).inc()
         with self._lock:

@@ -114,8 +114,11 @@ class Watchdog:
         for name in fresh:
             _log.error(
                 "something is stuck; /live fails until it moves, and its stacks follow",
-                what=name, seconds=round(self._stuck[name]),
-            )  # fmt: skip
+                what=name,
+                seconds=round(self._stuck[name]),
+                advice="let whatever watches /live start the worker again, and report the "
+                "stacks if they are not in your code",
+            )
         if fresh:
             self._dump(fresh)
         for name in before.keys() - self._stuck.keys():
@@ -126,7 +129,7 @@ class Watchdog:
             try:
                 self.look()
             except Exception:  # noqa: BLE001 - a watchdog that dies would call everything well
-                _log.exception("the watchdog could not look")
+                _log.exception("the watchdog could not look", advice=logs.REPORT_IT)
 
 
 def dump_stacks() -> None:
@@ -136,7 +139,12 @@ def dump_stacks() -> None:
         f"Thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
         for ident, frame in sys._current_frames().items()  # noqa: SLF001 - its only name
     ]
-    _log.stacks("the stacks of this process", "\n".join(found), pid=os.getpid())
+    _log.stacks(
+        "the stacks of this process",
+        "\n".join(found),
+        pid=os.getpid(),
+        advice="look for the thread that stands still",
+    )
 
 
 def dump_on_signal() -> None:

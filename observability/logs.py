@@ -31,6 +31,13 @@ bound: ContextVar[Mapping[str, object]] = ContextVar("taskstream_bound", default
 
 TEXT, JSON = "text", "json"
 
+LOOK_AT_KAFKA = (
+    "nothing is lost; if it goes on, look after Kafka: `taskstream doctor APP` says what is wrong"
+)
+LOOK_AT_STORE = "nothing is lost; if it goes on, look after the result store: `taskstream doctor APP` says what is wrong"
+REPORT_IT = "this should never happen: please report it with these lines"
+"""What several warnings advise."""
+
 PRINTED = "taskstream.printed"
 """The logger of what a user's code prints, where every line must be JSON."""
 
@@ -62,11 +69,11 @@ class Logger:
         self._write(logging.INFO, event, values)
 
     def warning(self, event: str, **values: object) -> None:
-        """Something is wrong, and is being dealt with."""
+        """Something is wrong, and is being dealt with; `advice` says what to do (a test insists on it)."""
         self._write(logging.WARNING, event, values)
 
     def error(self, event: str, **values: object) -> None:
-        """Something is wrong, and needs someone."""
+        """Something is wrong, and needs someone; `advice` says what for."""
         self._write(logging.ERROR, event, values)
 
     def exception(self, event: str, **values: object) -> None:
@@ -227,13 +234,26 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         now = self._clock()
+        if record.levelno >= logging.WARNING:
+            _advise(record)
         kind = kind_of(record.name, record.levelno, _plain_text(record))
         if kind is None or self._repeats.admits(kind, record, now):
             super().emit(record)
         for last, times, seconds in self._repeats.due(now):
+            # Of whichever task the last one was: the count is of all.
             last.context = {"repeated": times, "within_s": round(seconds)}
             last.exc_info = None
             super().emit(last)
+
+
+def _advise(record: logging.LogRecord) -> None:
+    """Adds what to do to what a client of ours complains of, which knows nothing of us."""
+    for name, advice in _ADVICE.items():
+        if record.name == name or record.name.startswith(f"{name}."):
+            record.context = {**getattr(record, "context", {}), "advice": advice}
+
+
+_ADVICE = {"cassandra": LOOK_AT_STORE, "taskstream.kafka": LOOK_AT_KAFKA}
 
 
 class _Formatter(logging.Formatter):

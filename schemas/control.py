@@ -125,10 +125,11 @@ def hear(control: Control, records: Records, batch: Sequence[Record]) -> frozens
             order = decode_order(records, record.value)
         except Undecodable as error:
             _log.error(
-                "the control topic holds what is no order, and nobody follows it: whoever wrote it has "
-                "another version, or is none of ours",
+                "the control topic holds what is no order; nobody follows it",
                 source=record.source,
                 error=str(error),
+                advice="see who writes to the control topic: a newer version of taskstream, or "
+                "no part of it",
             )
             continue
         _log.debug(

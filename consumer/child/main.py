@@ -234,7 +234,10 @@ def _prepare(inbox: Inbox, service: "Service") -> None:
             elif isinstance(frame, list):
                 service.take(frame)
     except BaseException:  # noqa: BLE001 - a child that can't prepare tasks must not sit on them
-        _log.exception("a child can't prepare tasks; it ends, and they go to another one")
+        _log.exception(
+            "a child can't prepare tasks; it ends, and they go to another one",
+            advice=logs.REPORT_IT,
+        )
         os._exit(1)  # what we held is given to another child
 
 

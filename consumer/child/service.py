@@ -222,13 +222,14 @@ class Service:
         """Logs which task has held up the event loop for so long, and where it is."""
         number, stack = self._async.running_now()
         attempt = self._attempts.get(number) if number is not None else None
-        _log.error(
-            "a task holds up the event loop, and with it all other coroutines of its process: let it "
-            "await what blocks, make it a plain function, or give it a timeout",
-            task=attempt.envelope.task if attempt else "",
-            task_id=attempt.envelope.id if attempt else "",
-            seconds=round(seconds), pid=os.getpid(), stack=stack,
-        )  # fmt: skip
+        _log.stacks(
+            "a task holds up the event loop, and with it all other coroutines of its process",
+            stack,
+            **(attempt.told if attempt else {}),
+            seconds=round(seconds),
+            pid=os.getpid(),
+            advice="let it await what blocks, make it a plain function, or give it a timeout",
+        )
 
     def drain(self) -> None:
         """Waits until nothing is held any more, then leaves the lifespan."""
@@ -319,7 +320,9 @@ class Service:
                 raise  # asking again would not help
             except kinds as error:
                 self._store_is_unread = isinstance(error, StoreError)
-                _log.warning("a store can't be read; tasks wait", error=str(error))
+                _log.warning(
+                    "a store can't be read; tasks wait", error=str(error), advice=logs.LOOK_AT_STORE
+                )
                 time.sleep(UNREADABLE_PAUSE)
             else:
                 self._store_is_unread = False
@@ -427,8 +430,12 @@ class Service:
             # Running it again at every restart would be worse than a dead letter without its row.
             _log.error(
                 "the store refuses even the row of a failure; only the dead letter tells of the task",
-                task=attempt.envelope.task, task_id=attempt.envelope.id, error=str(error),
-            )  # fmt: skip
+                task=attempt.envelope.task,
+                task_id=attempt.envelope.id,
+                error=str(error),
+                advice="look the dead letter up: `taskstream dead show APP ID`; and look at the "
+                "tables: `taskstream doctor APP`",
+            )
             self._conclude([ticket])
             return
         attempt.value, attempt.error = None, None
@@ -446,7 +453,7 @@ class Service:
         except Exception:  # noqa: BLE001 - see below
             # In silence this child would be fed for ever. Its end is heard, and what it held is
             # looked up by another one.
-            _log.exception("a child can't report; it ends")
+            _log.exception("a child can't report; it ends", advice=logs.REPORT_IT)
             os._exit(1)
         self._figures.note(recorded)
         self._let_go([attempt for attempt, _ in recorded])
@@ -500,6 +507,7 @@ class Service:
             _log.error(
                 "a task past its limit holds up the event loop; its process ends, the others run again",
                 pid=os.getpid(),
+                advice="let the task await what blocks, or make it a plain function",
             )
             os._exit(BLAMELESS)
 

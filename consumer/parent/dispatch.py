@@ -259,9 +259,10 @@ class Dispatch:
         """Gives nothing out of these lanes, until told otherwise: Kafka does not answer for them."""
         for lane in sorted(lanes - self._shut):
             _log.warning(
-                "Kafka acknowledges no commit of a priority: nothing new of it starts; look after the broker",
+                "Kafka acknowledges no commit of a priority: nothing new of it starts",
                 lane=lane,
-            )  # fmt: skip
+                advice=logs.LOOK_AT_KAFKA,
+            )
         for lane in sorted(self._shut - lanes):
             _log.info("Kafka acknowledges commits again", lane=lane)
         self._shut = lanes

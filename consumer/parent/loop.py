@@ -419,7 +419,13 @@ class Parent:
                 if self._joined_at is None:
                     self._fatal = ConfigError(message + (f"\n{traceback}" if traceback else ""))
                 else:
-                    _log.error("a child can't start", pid=child.pid, error=message)
+                    _log.error(
+                        "a child can't start",
+                        pid=child.pid,
+                        error=message,
+                        advice="mend what the error names: the children that are there go on "
+                        "meanwhile",
+                    )
             case Retiring(serves):
                 child.spent = True
                 if not serves:
@@ -453,9 +459,14 @@ class Parent:
         if not child.killed:
             _log.warning(
                 "a child died; what it held is looked up and run again",
-                pid=child.pid, reason=reason, held=len(child.held), ready=child.ready,
+                pid=child.pid,
+                reason=reason,
+                held=len(child.held),
+                ready=child.ready,
                 suspects=sum(suspicion is not Suspicion.NONE for _, suspicion in death.held),
-            )  # fmt: skip
+                advice="if it goes on, look for what kills it: a crash in a C library, or too "
+                "little memory (signal 9)",
+            )
             self.metrics.counter(table.CHILD_DEATHS, reason=reason).inc()
         for entry, suspicion in reversed(death.held):  # each goes to the head of its lane
             self._come_back(entry, suspicion)
@@ -561,7 +572,11 @@ class Parent:
                 self._lose(work, places)
             case IntakeFailed(intake, error, fatal):
                 _log.error(
-                    "Kafka reports trouble", topic=intake.topic, fatal=fatal, error=str(error)
+                    "Kafka reports trouble",
+                    topic=intake.topic,
+                    fatal=fatal,
+                    error=str(error),
+                    advice=logs.LOOK_AT_KAFKA,
                 )
                 if fatal:
                     self._fatal = error
@@ -630,7 +645,12 @@ class Parent:
 
     def _lose(self, work: Work, places: Sequence[Place]) -> None:
         """Partitions have another owner already: what runs of them here must end, unrecorded."""
-        _log.warning("partitions lost", places=",".join(map(str, places)))
+        _log.warning(
+            "partitions lost",
+            places=",".join(map(str, places)),
+            advice="nothing: their next owner runs what was unfinished; if it happens often, "
+            "see whether the host is overloaded",
+        )
         gone = set(places)
         work.dispatch.drop(gone)
         self._ownership.forget(places)
@@ -664,7 +684,11 @@ class Parent:
         while self._cancelling and self._cancelling[0][0] <= now:
             _, child, entry = self._cancelling.popleft()
             if entry.number in child.held and child.number in self._children:
-                _log.warning("a cancelled task does not end; its process is", pid=child.pid)
+                _log.warning(
+                    "a cancelled task does not end; its process is",
+                    pid=child.pid,
+                    advice="let the task look at current().cancelled now and then",
+                )
                 self._children.end(child)
 
     def _heed_queue_orders(self, work: Work) -> None:
@@ -673,7 +697,12 @@ class Parent:
         if now is before:
             return
         for order in set(now.orders) - set(before.orders):
-            _log.warning("an order is in force", order=str(order))
+            _log.warning(
+                "an order is in force",
+                order=str(order),
+                advice="nothing, if it is meant to be; `taskstream queues resume APP QUEUE` "
+                "takes it back",
+            )
         for order in set(before.orders) - set(now.orders):
             _log.info("an order holds no more", order=str(order))
         work.dispatch.obey(now)

@@ -176,9 +176,11 @@ class Ownership:
         """Notes a commit's outcome; returns what may be given out now that the horizon has moved."""
         if error is not None:
             _log.warning(
-                "a commit failed; it is repeated: if it goes on, look after the broker",
-                places=_listed(offsets), error=str(error),
-            )  # fmt: skip
+                "a commit failed; it is repeated",
+                places=_listed(offsets),
+                error=str(error),
+                advice=logs.LOOK_AT_KAFKA,
+            )
             for lane in {one.intake.lane for one in map(self.find, offsets) if one is not None}:
                 self._metrics.counter(table.COMMIT_FAILURES, **table.lane_labels(lane)).inc()
         else:

@@ -171,10 +171,10 @@ class Settling:
                 self._finish(entry, judged, partition)
             return
         _log.warning(
-            "Kafka did not take a hand-off; it is tried again, and the offset stays open: if it goes on, "
-            "look after the broker",
+            "Kafka did not take a hand-off; it is tried again, and the offset stays open",
             **entry.told,
             error=str(error),
+            advice=logs.LOOK_AT_KAFKA,
         )
         self._put_off(entry, judged)
 

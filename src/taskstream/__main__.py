@@ -47,7 +47,7 @@ def _say(error: TaskstreamError) -> None:
     from taskstream.observability import logs  # noqa: PLC0415 - most commands need none
 
     if logs.is_json():  # then every line is
-        logs.logger("taskstream").error(str(error))
+        logs.logger("taskstream").error("the command failed", error=str(error))
     else:
         print(f"taskstream: {without_user(str(error))}", file=sys.stderr)  # noqa: T201 - the command line
 

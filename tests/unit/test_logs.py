@@ -1,5 +1,6 @@
 """Log records as text and as JSON, with the ids of the task and the trace they belong to."""
 
+import ast
 import io
 import json
 import logging
@@ -7,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -221,6 +223,7 @@ def test_a_flood_of_a_library_is_its_first_line_and_a_count() -> None:
     logger("taskstream.x").info("something else")
     found = documents(stream)
     pool = [one for one in found if one["logger"] == "cassandra.pool"]
+    assert "taskstream doctor" in pool[0]["advice"]
     assert [(one["event"], one.get("repeated")) for one in pool] == [
         ("no connection to host 0", None), ("no connection to host 99", 99),
     ]  # fmt: skip
@@ -303,3 +306,41 @@ def test_an_unknown_form_is_refused() -> None:
     """The error names both."""
     with pytest.raises(ConfigError, match="use text or json"):
         configure("info", "yaml")
+
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = (
+    "admin", "app", "broker", "consumer", "observability", "producer", "results", "scheduler", "schemas",
+)  # fmt: skip
+
+
+NOT_YET = {"admin/dashboard/live.py", "observability/metrics.py"}
+"""Files whose lines still have to learn it."""
+
+
+def complaints() -> Iterator[tuple[Path, ast.Call]]:
+    """Every call that logs a warning or an error through a logger of ours."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                match node:
+                    case ast.Call(
+                        func=ast.Attribute(
+                            value=ast.Name(id="_log"),
+                            attr="warning" | "error" | "exception" | "stacks",
+                        )
+                    ):
+                        yield path, node
+
+
+def test_every_warning_says_what_to_do() -> None:
+    """What happened is half of it: whoever reads it at night wants the other half as well."""
+    found = list(complaints())
+    assert len(found) > 40
+    silent = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path, call in found
+        if not any(word.arg == "advice" for word in call.keywords)
+        and str(path.relative_to(ROOT)) not in NOT_YET
+    ]
+    assert not silent
