@@ -64,6 +64,7 @@ def dashboard(
     Without a token it listens on an address of this machine alone.
     """
     from taskstream.admin.dashboard import asgi
+    from taskstream.observability import logs
 
     try:
         import uvicorn
@@ -74,8 +75,11 @@ def dashboard(
     hosts = bind_hosts(host, token=token, allowed=frozenset(allow_host or ()))
     if jaeger_url and not jaeger_url.startswith(("http://", "https://")):
         raise ConfigError(f"jaeger_url {jaeger_url!r} must begin with http:// or https://")
+    begin_logs(log_level, log_format)
+    logs.catch_prints()
     opened = open_app(app)
     begin_logs(log_level, log_format, opened.settings)
+    logs.catch_prints()
     site = asgi(
         opened,
         token=token,

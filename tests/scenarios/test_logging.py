@@ -26,6 +26,7 @@ pytestmark = pytest.mark.servers("kafka", "cassandra")
 
 RUNNERS = {"in_loop": "in the loop", "in_thread": "in a thread", "in_process": "in a process"}
 ARGUMENT = "the-argument-4711"
+PASSWORD = "the-password-4711"
 STEPS = (
     "a task is taken in", "a task is given out", "an attempt starts", "an attempt has ended",
     "a result is stored",
@@ -63,6 +64,7 @@ def logged(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     settings: dict[str, Any] = {**servers.addresses, "keyspace": name, "partitions": 1}
     environment = {
         speaking.NAME: name,
+        speaking.PASSWORD: PASSWORD,  # the local server asks for none, but the worker has to start with it
         "TASKSTREAM_LOG_FORMAT": "json",
         **{f"TASKSTREAM_{key.upper()}": str(value) for key, value in settings.items()},
     }
@@ -151,6 +153,6 @@ def test_at_info_no_line_is_about_a_task(logged: Logged) -> None:
     assert {one["logger"] for one in about} <= {"taskstream.printed"}
 
 
-def test_no_line_shows_an_argument(logged: Logged) -> None:
+def test_no_line_shows_an_argument_or_the_password(logged: Logged) -> None:
     """At no level, though the task has returned it as well."""
-    assert not [line for line in logged.lines if ARGUMENT in line]
+    assert not [line for line in logged.lines if ARGUMENT in line or PASSWORD in line]

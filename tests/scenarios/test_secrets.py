@@ -3,8 +3,8 @@
 The settings are wrong on purpose (brokers that refuse to be connected to, options that no client takes), so
 that the errors of all libraries come to the surface, with the client's own debug lines.
 
-Broken on purpose once, and seen to fail: an address in an error of the registry, options in the text of the
-settings, and a log without a veil.
+Broken on purpose once, and seen to fail: an address in an error of the registry, an option's value in the
+client's error, and findings of `doctor` as they come.
 """
 
 import json

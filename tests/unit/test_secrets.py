@@ -139,6 +139,15 @@ def test_what_is_too_short_to_be_a_secret_is_left_alone() -> None:
     assert without("the cat sat", {"kafka": {"sasl.password": "at"}}) == "the cat sat"
 
 
+def test_an_error_about_settings_is_told_without_their_secrets() -> None:
+    """The longer one whole, though a shorter one begins it; quoted, too."""
+    settings = {"kafka": {"sasl.password": "geheim", "ssl.key.password": 'geheim-"x"-lang'}}
+    told = without(
+        """refused 'geheim-"x"-lang' and {"it": "geheim-\\"x\\"-lang"}, geheim""", settings
+    )
+    assert told == """refused '***' and {"it": "***"}, ***"""
+
+
 def test_every_setting_can_be_shown() -> None:
     """Whatever its type."""
     assert shown({name: getattr(Settings(), name) for name in NAMES}).keys() == set(NAMES)
