@@ -407,6 +407,7 @@ class Firing:
             work.firings = fired(work.firings, self._names.app, instant, now)
             self._metrics.counter(table.SCHEDULES_FIRED, schedule=name).inc()
             self._lateness.observe(max(0.0, now - instant))
+            _log.debug("a schedule fired", schedule=name, task_id=work.firings.last_id)
         late = [instant for instant in work.instants if now - instant > LATE]
         if late:
             _log.warning(

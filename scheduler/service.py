@@ -176,6 +176,7 @@ class Scheduler:
         self._limit = 1
         self._uncommitted: set[Place] = set()
         self._moved: deque[_Moved] = deque()
+        self._debugging = _log.debugging
         self._again: deque[tuple[float, Waiting]] = deque()
         self._epochs = itertools.count(1)
         self._commit_at = 0.0
@@ -399,6 +400,9 @@ class Scheduler:
                 continue
             fault_point(AFTER_MOVE)
             self._moves[moved.to].inc()
+            if self._debugging:
+                home = waiting.home if waiting.may_leave(self._clock.now()) else None
+                _log.debug("a task leaves a delay topic", **record.told, home=str(home or ""))
             place = Place(record.topic, record.partition)
             partition = self._partitions.get(place)
             if partition is not None and partition.epoch == waiting.epoch:

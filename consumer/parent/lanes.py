@@ -25,7 +25,6 @@ from taskstream.broker.offsets import Held
 from taskstream.broker.records import Record
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.envelope import Place
-from taskstream.observability.table import LOG_ID, LOG_TASK
 
 Lock = tuple[Place, bytes]
 """A key within one partition: what only one task may hold at a time."""
@@ -71,10 +70,8 @@ class Entry:
 
     @property
     def told(self) -> dict[str, object]:
-        """What a log line says of it; never anything of its arguments."""
-        task_id, run = self.record.identity
-        source = self.record.source
-        return {LOG_TASK.name: self.task, LOG_ID.name: task_id, "run": run, "source": source}
+        """What a log line says of it."""
+        return self.record.told
 
     @property
     def lock(self) -> Lock | None:
