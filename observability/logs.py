@@ -243,6 +243,8 @@ class _Handler(logging.StreamHandler[TextIO]):
             # Of whichever task the last one was: the count is of all.
             last.context = {"repeated": times, "within_s": round(seconds)}
             last.exc_info = None
+            last.created = time.time()  # a log that goes back in time is hard to read
+            last.msecs = last.created % 1 * 1000
             super().emit(last)
 
 
