@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -167,6 +168,7 @@ def configure(
     for name in _CHATTY:
         logging.getLogger(name).setLevel(chatty)
     if form == JSON:
+        logging.getLogger(PRINTED).setLevel(logging.INFO)  # whatever the level: a print has none
         logging.captureWarnings(capture=True)
         sys.excepthook = _uncaught
         threading.excepthook = _uncaught_in_thread
@@ -236,7 +238,7 @@ class _Handler(logging.StreamHandler[TextIO]):
         now = self._clock()
         if record.levelno >= logging.WARNING:
             _advise(record)
-        kind = kind_of(record.name, record.levelno, _plain_text(record))
+        kind = kind_of(record.name, record.levelno, partial(_plain_text, record))
         if kind is None or self._repeats.admits(kind, record, now):
             super().emit(record)
         for last, times, seconds in self._repeats.due(now):

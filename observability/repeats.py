@@ -6,7 +6,7 @@ a hundred; a hundred hide the one that says what to do.
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -48,18 +48,23 @@ class Kind(NamedTuple):
     first: int
 
 
-def kind_of(logger: str, level: int, text: str) -> Kind | None:
+def kind_of(logger: str, level: int, say: Callable[[], str]) -> Kind | None:
     """The kind of a line; None for one that is always written.
 
     Those are a user's own, debug lines, and what is rare by nature. Of libraries one line of a kind is
     enough. A warning of ours names the task it is about, so a few are written.
+
+    Args:
+        logger: the logger's name.
+        level: the level's number.
+        say: gives the line's text, which most lines are not asked for.
     """
     if level < logging.INFO:
         return None
     if _is_of(logger, _LIBRARIES):
-        return Kind(logger, level, _DIFFERS.sub("", text)[:200], _FIRST_OF_LIBRARY)
+        return Kind(logger, level, _DIFFERS.sub("", say())[:200], _FIRST_OF_LIBRARY)
     if level >= logging.WARNING and _is_of(logger, ("taskstream",)):
-        return Kind(logger, level, text[:200], _FIRST_OF_OURS)
+        return Kind(logger, level, say()[:200], _FIRST_OF_OURS)
     return None
 
 

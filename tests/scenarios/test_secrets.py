@@ -143,6 +143,10 @@ def test_servers_that_refuse_and_servers_that_are_not_there_bring_no_secret_to_l
         assert NOWHERE in one.said
     for word, one in on_and_on.items():
         one.await_word(word)
+    in_json = on_and_on["Control connection failed"].said.splitlines()[
+        :-1
+    ]  # the last may be half written
+    assert all(json.loads(line)["level"] for line in in_json)
     refused.await_end()
     assert refused.process.returncode == 1, refused.said
     for one in (*on_and_on.values(), *failing, refused):

@@ -258,11 +258,11 @@ def test_in_json_what_nobody_catches_is_a_line_too() -> None:
 
 @pytest.mark.usefixtures("hooks_restored")
 def test_in_json_prints_are_lines_and_never_twice() -> None:
-    """A line that was printed in pieces is one; configuring again makes no line a line of a line."""
+    """At every level; printed in pieces it is one; configuring again makes no line a line of a line."""
     stream = io.StringIO()
     sys.stderr = stream
     for _ in range(2):
-        configure("info", "json")
+        configure("error", "json")
         catch_prints()
     print("one", end=" ")  # noqa: T201
     print("line\nand another")  # noqa: T201
