@@ -314,10 +314,6 @@ PACKAGES = (
 )  # fmt: skip
 
 
-NOT_YET = {"admin/dashboard/live.py", "observability/metrics.py"}
-"""Files whose lines still have to learn it."""
-
-
 def complaints() -> Iterator[tuple[Path, ast.Call]]:
     """Every call that logs a warning or an error through a logger of ours."""
     for package in PACKAGES:
@@ -341,6 +337,5 @@ def test_every_warning_says_what_to_do() -> None:
         f"{path.relative_to(ROOT)}:{call.lineno}"
         for path, call in found
         if not any(word.arg == "advice" for word in call.keywords)
-        and str(path.relative_to(ROOT)) not in NOT_YET
     ]
     assert not silent
