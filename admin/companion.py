@@ -78,9 +78,19 @@ class Companion:
                 return
             if status == BAD_USAGE:
                 # It can't start with what it was told, and will not a second later either.
-                _log.error("the scheduler can't start; delayed tasks wait", status=status)
+                _log.error(
+                    "the scheduler can't start; delayed tasks wait",
+                    status=status,
+                    advice="run `taskstream scheduler APP` by itself: it says what it lacks",
+                )
                 return
-            _log.warning("the scheduler died; it is started again", status=status, pause=pause)
+            _log.warning(
+                "the scheduler died; it is started again",
+                status=status,
+                pause=pause,
+                advice="nothing if it stays; if it goes on, run `taskstream scheduler APP` by "
+                "itself to see what ends it",
+            )
             if self._stopping.wait(pause):
                 return
             pause = min(2 * pause, LONGEST_PAUSE)

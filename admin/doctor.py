@@ -3,7 +3,7 @@
 import importlib.util
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from taskstream.broker.cluster import look_at
 from taskstream.broker.topics import Topics
 from taskstream.core.errors import StoreUnavailable, TaskstreamError
 from taskstream.core.ids import new_id
+from taskstream.core.secrets import Veil, without_user
 from taskstream.scheduler.retention import flaws
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Finding:
 def examine(load: Callable[[], "App"]) -> Iterator[Finding]:
     """Checks everything that the app needs, each finding as soon as it is there.
 
-    What can't be asked because something before it failed is left out.
+    What can't be asked because something before it failed is left out. No finding shows a secret.
 
     Args:
         load: gives the app.
@@ -73,8 +74,15 @@ def examine(load: Callable[[], "App"]) -> Iterator[Finding]:
         settings = app.settings
         settings.require_broker()
     except TaskstreamError as error:
-        yield Finding("settings", Health.FAIL, str(error), "then run `taskstream doctor` again")
+        told = without_user(str(error))
+        yield Finding("settings", Health.FAIL, told, "then run `taskstream doctor` again")
         return
+    veil = Veil(settings.secrets)
+    for found in _checks(app):
+        yield replace(found, detail=veil.over(found.detail))
+
+
+def _checks(app: "App") -> Iterator[Finding]:
     yield Finding(
         "settings",
         Health.OK,

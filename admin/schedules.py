@@ -497,7 +497,9 @@ def bring(path: str, stopping: threading.Event) -> None:
             pause = min(2 * pause, LONGEST_PAUSE)
     if failed not in (0, 1):
         _log.error(
-            "the schedules in code could not be read; those that stand in Kafka are fired", app=path
+            "the schedules in code could not be read; those that stand in Kafka are fired",
+            app=path,
+            advice="run `taskstream schedules list APP` where the code is: it shows the error",
         )
 
 

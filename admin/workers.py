@@ -108,7 +108,10 @@ def alive(heartbeats: Iterable[Record], now: float) -> list[Worker]:
             found.append(_worker(ours.decode(record.value)[1]))
         except Undecodable as error:
             _log.warning(
-                "a worker of another version can't be shown", worker=record.key, error=str(error)
+                "a worker of another version can't be shown",
+                worker=record.key,
+                error=str(error),
+                advice="look at workers with the newest version that is deployed",
             )
     return sorted(found, key=lambda worker: (worker.since, worker.worker))
 

@@ -12,11 +12,13 @@ production Kafka must never end in a laptop's Cassandra because that happens to 
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 from taskstream.core.errors import ConfigError
+from taskstream.core.secrets import shown
 from taskstream.core.settings import NAMES, Layer, Settings, resolve
 
 PREFIX = "TASKSTREAM_"
@@ -45,6 +47,8 @@ class SettingArguments(TypedDict, total=False):
     dead_share: float
     events: bool
     stuck_after: float
+    log_level: str
+    log_format: str
     embedded_directory: str
     kafka: Mapping[str, Any]
     cassandra: Mapping[str, Any]
@@ -86,6 +90,21 @@ def configure(
             layers.append(Layer("the running `taskstream up`", values))
             say(f"taskstream: using the servers of `taskstream up`: {_told(values)}")
     return resolve(layers)
+
+
+def outside_settings(*names: str) -> Settings:
+    """Some settings by the environment and the settings file alone, for a process that has no app yet.
+
+    Raises:
+        ConfigError: a value has the wrong type, or the file can't be read.
+    """
+    layers = [from_environment(os.environ), from_file(Path.cwd())]
+    found = [
+        Layer(layer.source, {name: layer.values[name] for name in names if name in layer.values})
+        for layer in layers
+        if layer is not None
+    ]
+    return resolve(found)
 
 
 def from_environment(environment: Mapping[str, str]) -> Layer:
@@ -142,4 +161,4 @@ def _known(values: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _told(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+    return ", ".join(f"{name}={value}" for name, value in shown(values).items())

@@ -12,7 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from taskstream.broker.embedded import address
-from taskstream.broker.failures import NotReady, TimedOut, broker_error
+from taskstream.broker.failures import NotReady, TimedOut, broker_error, client_refused
 from taskstream.broker.settings import admin_options
 from taskstream.core.settings import Settings
 
@@ -112,7 +112,11 @@ def client_version() -> str:
 def _ask(settings: Settings, timeout: float) -> tuple[AdminClient, dict[int, str]]:
     """A new client, and `host:port` of each broker by its number; one at least."""
     doing = f"asking {settings.bootstrap_servers}"
-    admin = AdminClient(admin_options(settings, address(settings), client_id="taskstream-look"))
+    options = admin_options(settings, address(settings), client_id="taskstream-look")
+    try:
+        admin = AdminClient(options)
+    except (KafkaException, ValueError, TypeError) as error:
+        raise client_refused(error, settings) from error
     try:
         brokers = admin.list_topics(timeout=timeout).brokers
     except KafkaException as error:

@@ -15,10 +15,13 @@ Each message says what was being done, what Kafka answered, and what to do where
 
 from typing import TYPE_CHECKING
 
-from taskstream.core.errors import BrokerError
+from taskstream.core.errors import BrokerError, ConfigError
+from taskstream.core.secrets import without
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError
+
+    from taskstream.core.settings import Settings
 
 
 class TimedOut(BrokerError):
@@ -67,6 +70,19 @@ def broker_error(error: "KafkaError | BaseException", doing: str) -> BrokerError
     kind = _KINDS.get(name, BrokerError)
     hint = _HINTS.get(name, "")
     return kind(f"{doing}: {kafka_error.str()} ({name}){hint}")
+
+
+def client_refused(
+    error: BaseException, settings: "Settings", what: str = "a Kafka client"
+) -> ConfigError:
+    """The error of ours for options that the client library does not take; it shows no secret.
+
+    Args:
+        error: what the library raised.
+        settings: with the options.
+        what: which client, to start the message with.
+    """
+    return ConfigError(f"{what}: {without(str(error), settings.kafka)}; look at the kafka settings")
 
 
 def root_name(error: "KafkaError") -> str:

@@ -59,7 +59,7 @@ class Answers:
                 self._timed = True
                 self._observe(message.latency())
         except Exception:  # noqa: BLE001 - see above
-            _log.exception("a record could not be counted", topic=topic)
+            _log.exception("a record could not be counted", topic=topic, advice=logs.REPORT_IT)
 
     def failed(self, topic: str, error: BaseException) -> None:
         """Counts a record that Kafka does not have, as far as is known."""
@@ -179,7 +179,9 @@ class Statistics:
         try:
             self._keep(read_statistics(json.loads(text)))
         except Exception:  # noqa: BLE001 - see above
-            _log.exception("a client's statistics can't be read", client=self._client)
+            _log.exception(
+                "a client's statistics can't be read", client=self._client, advice=logs.REPORT_IT
+            )
 
     def end(self) -> None:
         """The client is closed: its gauges end."""

@@ -71,6 +71,7 @@ class Follower:
                         "a topic can't be followed; it is tried again until it can",
                         topic=self._topic,
                         error=self._told,
+                        advice=logs.LOOK_AT_KAFKA,
                     )
                 if isinstance(error, OffsetLost):
                     self._position = None

@@ -37,6 +37,7 @@ from taskstream.broker.failures import (
     TimedOut,
     UnknownTopic,
     broker_error,
+    client_refused,
     root_name,
 )
 from taskstream.broker.figures import Commits, Statistics
@@ -48,7 +49,7 @@ from taskstream.broker.settings import FETCH_WAIT, consumer_options
 from taskstream.broker.topics import Topics
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Place
-from taskstream.core.errors import BrokerError, ConfigError
+from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
 from taskstream.observability import logs, table
 from taskstream.observability.metrics import Metrics
@@ -368,7 +369,8 @@ class GroupConsumer:
         try:
             return Consumer(options)
         except (KafkaException, ValueError, TypeError) as error:
-            raise ConfigError(f"a Kafka consumer of group {self.group}: {error}") from error
+            what = f"a Kafka consumer of group {self.group}"
+            raise client_refused(error, self._settings, what) from error
 
     def _join(self) -> bool:
         """Subscribes as soon as it may; says whether it has."""
@@ -427,7 +429,11 @@ class GroupConsumer:
         """Replaces a client that has lost its brokers; whatever it owned counts as lost, too."""
         if not self._lifeline.lost():
             return
-        _log.warning("a client has lost all brokers; a new one joins", group=self.group)
+        _log.warning(
+            "a client has lost all brokers; a new one joins",
+            group=self.group,
+            advice="nothing: a new client takes over",
+        )
         if self._metrics is not None:
             self._metrics.counter(table.CLIENTS_REPLACED, client=self._role).inc()
         places = list(self._owned)
@@ -523,7 +529,9 @@ class GroupConsumer:
             if isinstance(error, TimedOut | NotReady | UnknownTopic):
                 if not self._look_up_at:
                     _log.warning(
-                        "partitions wait to be started; it is tried again", error=str(error)
+                        "partitions wait to be started; it is tried again",
+                        error=str(error),
+                        advice=logs.LOOK_AT_KAFKA,
                     )
                 self._look_up_at = self._clock.monotonic() + _LOOK_AGAIN
                 return

@@ -94,7 +94,12 @@ class Joining:
             now = self._clock.monotonic()
             if self._give_up_at is None:
                 self._give_up_at = now + NAME_PATIENCE
-                _log.warning("the instance name is held, waiting for it", group=self._group)
+                _log.warning(
+                    "the instance name is held, waiting for it",
+                    group=self._group,
+                    advice="if the worker of that name is not the one that is being replaced, "
+                    "give each a name of its own",
+                )
             self._try_at = now + ASK_AGAIN
             return now < self._give_up_at
         return False
@@ -107,4 +112,10 @@ class Joining:
 
     def _fall_back(self, why: str) -> None:
         self.protocol = GroupProtocol.CLASSIC
-        _log.warning("joining by the classic group protocol", group=self._group, why=why)
+        _log.warning(
+            "joining by the classic group protocol",
+            group=self._group,
+            why=why,
+            advice="nothing, if the brokers are to stay as they are; Kafka 4.0 and newer have "
+            "the new protocol",
+        )

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from taskstream.core.envelope import Header, identity
+from taskstream.core.envelope import Header, identity, peek
 from taskstream.core.ids import derived_id
+from taskstream.observability.table import LOG_ID, LOG_RUN, LOG_TASK
 
 
 class Record(NamedTuple):
@@ -34,6 +35,15 @@ class Record(NamedTuple):
         """The task's id and run. Whoever meets a record without an id derives the same from it."""
         task_id, run = identity(self.headers)
         return task_id or derived_id(self.timestamp, self.topic, self.partition, self.offset), run
+
+    @property
+    def told(self) -> dict[str, object]:
+        """What a log line says of its task; never anything of its value, or its key."""
+        task_id, run = self.identity
+        task = peek(self.headers).task
+        return {
+            LOG_TASK.name: task, LOG_ID.name: task_id, LOG_RUN.name: run, "source": self.source,
+        }  # fmt: skip
 
     @property
     def source(self) -> str:

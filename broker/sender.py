@@ -16,7 +16,13 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from taskstream.broker.embedded import address
-from taskstream.broker.failures import QueueFull, TimedOut, UnknownTopic, broker_error
+from taskstream.broker.failures import (
+    QueueFull,
+    TimedOut,
+    UnknownTopic,
+    broker_error,
+    client_refused,
+)
 from taskstream.broker.figures import Answers, Statistics
 from taskstream.broker.forks import abandon
 from taskstream.broker.lifeline import Lifeline
@@ -24,7 +30,7 @@ from taskstream.broker.room import Room
 from taskstream.broker.settings import producer_options, record_limit_bytes
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Header
-from taskstream.core.errors import BrokerError, ConfigError
+from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
 from taskstream.observability import logs, table
 from taskstream.observability.metrics import Metrics
@@ -243,7 +249,7 @@ class Sender:
                 try:
                     client = Producer(options)
                 except (KafkaException, ValueError, TypeError) as error:
-                    raise ConfigError(f"a Kafka producer: {error}") from error
+                    raise client_refused(error, self._settings, "a Kafka producer") from error
                 if self._settings.embedded:
                     self._room = Room(servers, self._clock)
                 self._thread = threading.Thread(
@@ -280,7 +286,11 @@ class Sender:
 
     def _give_up(self, client: Producer) -> None:
         """Leaves a client that has lost all brokers; the next record gets a new one."""
-        _log.warning("a producer has lost all brokers; a new one follows", client=self._client_id)
+        _log.warning(
+            "a producer has lost all brokers; a new one follows",
+            client=self._client_id,
+            advice="nothing: what was not sent is reported as such, and a new client takes over",
+        )
         if self._metrics is not None:
             self._metrics.counter(table.CLIENTS_REPLACED, client=self._role).inc()
         with self._lock:

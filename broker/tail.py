@@ -12,7 +12,13 @@ from typing import Any, Literal, Self
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from taskstream.broker.embedded import address
-from taskstream.broker.failures import ClientLost, OffsetLost, TimedOut, broker_error
+from taskstream.broker.failures import (
+    ClientLost,
+    OffsetLost,
+    TimedOut,
+    broker_error,
+    client_refused,
+)
 from taskstream.broker.lifeline import Lifeline
 from taskstream.broker.messages import record_of
 from taskstream.broker.records import Record
@@ -20,7 +26,6 @@ from taskstream.broker.settings import reader_options
 from taskstream.broker.topics import Topics
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Place
-from taskstream.core.errors import ConfigError
 from taskstream.core.settings import Settings
 
 Start = Literal["begin", "end"] | float | Mapping[int, int]
@@ -142,7 +147,7 @@ class Tail:
         try:
             self._consumer = Consumer(options)
         except (KafkaException, ValueError, TypeError) as error:
-            raise ConfigError(f"a Kafka client: {error}") from error
+            raise client_refused(error, settings) from error
         self._lifeline = Lifeline(
             settings,
             lambda timeout: self._consumer.list_topics(topic, timeout=timeout),

@@ -27,13 +27,20 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from taskstream.broker.embedded import address
-from taskstream.broker.failures import NotReady, OffsetLost, TimedOut, UnknownTopic, broker_error
+from taskstream.broker.failures import (
+    NotReady,
+    OffsetLost,
+    TimedOut,
+    UnknownTopic,
+    broker_error,
+    client_refused,
+)
 from taskstream.broker.offset_codec import decode, encode
 from taskstream.broker.offsets import Progress
 from taskstream.broker.settings import admin_options, reader_options
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Place
-from taskstream.core.errors import BrokerError, ConfigError
+from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
 
 _TIMEOUT = 15.0
@@ -420,7 +427,10 @@ class Topics:
         """Opened at its first use: most look-ups do without."""
         if self._admin_client is None:
             options = admin_options(self._settings, self._servers, client_id=self._client_id)
-            client = AdminClient(options)
+            try:
+                client = AdminClient(options)
+            except (KafkaException, ValueError, TypeError) as error:
+                raise client_refused(error, self._settings) from error
             # What is asked of a client that has not found its brokers yet waits until it looks for them
             # again: 3 s, in half of all cases (measured). So first it finds them.
             self._ask("listing topics", lambda: client.list_topics(timeout=_TIMEOUT))
@@ -434,7 +444,7 @@ class Topics:
         try:
             return Consumer(options)
         except (KafkaException, ValueError, TypeError) as error:
-            raise ConfigError(f"a Kafka client: {error}") from error
+            raise client_refused(error, self._settings) from error
 
     def _of_group(self, group: str) -> Consumer:
         if group not in self._groups:

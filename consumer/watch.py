@@ -7,9 +7,11 @@ for whoever can start the worker again.
 """
 
 import faulthandler
+import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -112,8 +114,11 @@ class Watchdog:
         for name in fresh:
             _log.error(
                 "something is stuck; /live fails until it moves, and its stacks follow",
-                what=name, seconds=round(self._stuck[name]),
-            )  # fmt: skip
+                what=name,
+                seconds=round(self._stuck[name]),
+                advice="let whatever watches /live start the worker again, and report the "
+                "stacks if they are not in your code",
+            )
         if fresh:
             self._dump(fresh)
         for name in before.keys() - self._stuck.keys():
@@ -124,14 +129,24 @@ class Watchdog:
             try:
                 self.look()
             except Exception:  # noqa: BLE001 - a watchdog that dies would call everything well
-                _log.exception("the watchdog could not look")
+                _log.exception("the watchdog could not look", advice=logs.REPORT_IT)
 
 
 def dump_stacks() -> None:
-    """Writes the stacks of all threads of this process to standard error."""
-    faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+    """Writes the stacks of all threads of this process to its log."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    found = [
+        f"Thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - its only name
+    ]
+    _log.stacks(
+        "the stacks of this process",
+        "\n".join(found),
+        pid=os.getpid(),
+        advice="look for the thread that stands still",
+    )
 
 
 def dump_on_signal() -> None:
-    """Lets `DUMP` do that to this process, whatever its interpreter is busy with."""
-    faulthandler.register(DUMP, file=sys.stderr, all_threads=True)
+    """Lets `DUMP` write them to standard error, as plain text, whatever the interpreter is busy with."""
+    faulthandler.register(DUMP, file=sys.__stderr__ or sys.stderr, all_threads=True)

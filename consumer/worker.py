@@ -17,6 +17,8 @@ from taskstream.consumer.parent.staffing import UNLIMITED, Limits
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import ConfigError
 from taskstream.core.names import check_part
+from taskstream.core.settings import Settings
+from taskstream.observability import logs
 
 if TYPE_CHECKING:
     from taskstream.observability.metrics import Metrics
@@ -48,7 +50,8 @@ class WorkerOptions:
         exit_when_empty: end once everything that is there is finished.
         health_port: where /live, /ready and /metrics are served; None is nowhere.
         health_host: the address that they are served on.
-        log_level: of the children's logs.
+        log_level: instead of the app's setting of that name; None is the setting.
+        log_format: the same.
     """
 
     app: str
@@ -66,7 +69,8 @@ class WorkerOptions:
     exit_when_empty: bool = False
     health_port: int | None = None
     health_host: str = "127.0.0.1"
-    log_level: str = "INFO"
+    log_level: str | None = None
+    log_format: str | None = None
 
     def __post_init__(self) -> None:
         if self.group is not None:
@@ -127,7 +131,13 @@ def run(
     from taskstream.consumer.parent.loop import Parent  # noqa: PLC0415
     from taskstream.consumer.watch import Watchdog, dump_on_signal  # noqa: PLC0415
 
-    parent = Parent(told, clock, children=children, on_ready=on_ready, metrics=metrics)
+    def on_hello(settings: Settings) -> None:
+        if logs.is_configured():  # else the process is somebody else's, and so is its log
+            logs.configure_by(settings, level=options.log_level, form=options.log_format)
+
+    parent = Parent(
+        told, clock, children=children, on_hello=on_hello, on_ready=on_ready, metrics=metrics
+    )
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
         signal.signal(number, lambda _number, _frame: parent.stop())
@@ -177,6 +187,8 @@ def _parent_options(options: WorkerOptions) -> ParentOptions:
         drain=options.drain,
         exit_when_empty=options.exit_when_empty,
         child_command=(
-            "--worker", name, "--directory", str(directory), "--log-level", options.log_level, options.app,
+            "--worker", name, "--directory", str(directory),
+            *(["--log-level", options.log_level] if options.log_level else []),
+            *(["--log-format", options.log_format] if options.log_format else []), options.app,
         ),
     )  # fmt: skip

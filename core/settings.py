@@ -9,15 +9,16 @@ from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
 from taskstream.core.errors import ConfigError
+from taskstream.core.secrets import secrets_in, shown
 from taskstream.core.tiers import DAY
 
 EMBEDDED = "embedded"
 """The value of `bootstrap_servers` that asks for the broker inside the process."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
-    """Everything that can be set from outside. Times are in seconds.
+    """Everything that can be set from outside. Times are in seconds. Its text shows no secret.
 
     Args:
         bootstrap_servers: Kafka addresses, `host:port,host:port`, or "embedded".
@@ -39,6 +40,8 @@ class Settings:
         events: whether workers tell the events topic of every attempt, for `taskstream events`, the audit log,
             and a result store that can be rebuilt; costs some 5 µs a task.
         stuck_after: how long a part of a worker may make no step before /live fails.
+        log_level: what our own processes log: debug, info, warning or error (see docs/logging.md).
+        log_format: "text", or "json" for one JSON object a line.
         embedded_directory: where the embedded mode keeps its address and results.
         kafka: options passed untouched to every Kafka client (librdkafka's names).
         cassandra: options passed untouched to the driver's `Cluster`.
@@ -60,9 +63,20 @@ class Settings:
     dead_share: float = 0.5
     events: bool = True
     stuck_after: float = 60.0
+    log_level: str = "info"
+    log_format: str = "text"
     embedded_directory: str = ""
     kafka: Mapping[str, Any] = field(default_factory=dict)
     cassandra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        values = shown({name: getattr(self, name) for name in NAMES})
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What must never be shown, wherever it stands in them."""
+        return secrets_in({name: getattr(self, name) for name in NAMES})
 
     @property
     def embedded(self) -> bool:
@@ -133,16 +147,21 @@ def _convert(name: str, value: Any, source: str) -> Any:
     if wanted not in (str, int, float):
         if isinstance(value, Mapping):
             return dict(value)
-        raise ConfigError(f"setting {name} in {source} must be a table of options, not {value!r}")
+        # Not its text: that may well be a table, with a password in it.
+        raise ConfigError(
+            f"setting {name} in {source} must be a table of options, not of type {type(value).__name__}"
+        )
     if wanted is str and not isinstance(value, str):
         if isinstance(value, Sequence):
             return ",".join(str(part) for part in value)
-        raise ConfigError(f"setting {name} in {source} must be text, not {value!r}")
+        raise ConfigError(f"setting {name} in {source} must be text, not {shown(value)!r}")
     try:
         return wanted(value)
     except (TypeError, ValueError) as error:
         kind = {int: "a whole number", float: "a number"}[wanted]
-        raise ConfigError(f"setting {name} in {source} must be {kind}, not {value!r}") from error
+        raise ConfigError(
+            f"setting {name} in {source} must be {kind}, not {shown(value)!r}"
+        ) from error
 
 
 _YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -151,5 +170,5 @@ _YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, 
 def _yes_or_no(name: str, value: Any, source: str) -> bool:
     meant = _YES_OR_NO.get(str(value).lower())
     if meant is None:
-        raise ConfigError(f"setting {name} in {source} must be true or false, not {value!r}")
+        raise ConfigError(f"setting {name} in {source} must be true or false, not {shown(value)!r}")
     return meant

@@ -171,6 +171,7 @@ class CalmExporter(SpanExporter):
                 "spans can't be delivered and are dropped until the collector answers",
                 endpoint=self._destination,
                 reason=reason,
+                advice="look at the collector and otlp_endpoint; tasks run on meanwhile",
             )
         self._failed_at = self._clock.monotonic()
         return SpanExportResult.FAILURE

@@ -14,7 +14,7 @@ from socketserver import ThreadingTCPServer
 
 from taskstream.core.errors import ConfigError
 from taskstream.observability.exposition import Page
-from taskstream.observability.logs import logger
+from taskstream.observability.logs import REPORT_IT, logger
 
 Check = Callable[[], Sequence[str]]
 """What is wrong, a sentence each; empty when all is well. Called per request, from any thread."""
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             return route(self.headers.get("Accept", ""))
         except Exception as error:  # noqa: BLE001 - the prober must get an answer
-            _log.exception("a health check failed", page=self.path)
+            _log.exception("a health check failed", page=self.path, advice=REPORT_IT)
             return _verdict([f"the check itself failed: {type(error).__name__}: {error}"])
 
     def version_string(self) -> str:

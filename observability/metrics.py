@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from taskstream.observability.logs import logger
+from taskstream.observability.logs import REPORT_IT, logger
 from taskstream.observability.table import METRICS, Kind, Metric
 
 Labels = tuple[str, ...]
@@ -355,6 +355,7 @@ class Metrics:
             _log.warning(
                 "a metric has too many series; what comes is counted as 'other'",
                 metric=metric.name, series=len(series), labels=",".join(labels),
+                advice="let fewer names stand in what tells series apart, task names made up at run time say",
             )  # fmt: skip
         return (OTHER,) * len(labels)
 
@@ -378,7 +379,7 @@ def _asked(metric: Metric, read: Callable[[], Reading]) -> Reading:
     try:
         return {labels: float(value) for labels, value in read().items()}
     except Exception:  # noqa: BLE001 - one gauge that can't be read must not hide the others
-        _log.exception("a gauge could not be read", metric=metric.name)
+        _log.exception("a gauge could not be read", metric=metric.name, advice=REPORT_IT)
         return {}
 
 

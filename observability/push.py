@@ -140,6 +140,7 @@ class Push:
                 "metrics can't be delivered until the collector answers",
                 endpoint=self._destination,
                 reason=reason,
+                advice="look at the collector and otlp_endpoint; tasks run on meanwhile",
             )
         self._failed = reason is not None
 

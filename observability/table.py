@@ -184,10 +184,14 @@ ERROR = (ERROR_TYPE, EXCEPTION_TYPE, EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE)
 
 LOG_TASK = Attribute("task", "name of the task in whose attempt the record was written")
 LOG_ID = Attribute("task_id", "id of that task")
+LOG_RUN = Attribute(
+    "run", "which run of it: 0 for the first publish, +1 for each redrive or replay"
+)
+LOG_ATTEMPT = Attribute("attempt", "which try of the run, as retries count; 1 is the first")
 LOG_TRACE = Attribute("trace_id", "the current trace, 32 hex digits")
 LOG_SPAN = Attribute("span_id", "the current span, 16 hex digits")
 
-LOG_FIELDS = (LOG_TASK, LOG_ID, LOG_TRACE, LOG_SPAN)
+LOG_FIELDS = (LOG_TASK, LOG_ID, LOG_RUN, LOG_ATTEMPT, LOG_TRACE, LOG_SPAN)
 """What every log record carries; empty outside of a task or a trace."""
 
 

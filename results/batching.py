@@ -12,7 +12,6 @@ One thread owns all state. Other threads, the store's callbacks among them, only
 its inbox.
 """
 
-import logging
 import threading
 import time
 from collections import deque
@@ -24,7 +23,7 @@ from typing import Generic, TypeVar
 
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import StoreError, StoreUnavailable
-from taskstream.observability import table
+from taskstream.observability import logs, table
 from taskstream.observability.metrics import Metrics
 from taskstream.results.row import Partition, Row, partition_of
 from taskstream.results.store import ResultStore
@@ -41,7 +40,7 @@ EAGER = 3
 """How many batches are under way before rows gather. With more of them, batches stay small, and a
 store works longer on each row."""
 
-_log = logging.getLogger(__name__)
+_log = logs.logger(__name__)
 
 
 class Batcher(Generic[T]):
@@ -288,7 +287,11 @@ class Batcher(Generic[T]):
     def _repeat(self, batch: "_Batch[T]", error: StoreUnavailable) -> None:
         if not batch.repeats:
             if not self._unconfirmed:
-                _log.warning("results wait: %s", error)
+                _log.warning(
+                    "the result store does not answer: results wait, and offsets with them",
+                    error=str(error),
+                    advice=logs.LOOK_AT_STORE,
+                )
             self._unconfirmed += 1
         pause = min(self._longest_pause, self._first_pause * 2 ** min(batch.repeats, 30))
         again = _Batch(batch.partition, batch.items, batch.repeats + 1)

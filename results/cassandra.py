@@ -26,6 +26,7 @@ from typing import Any
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import ConfigError, MissingExtra, StoreError, StoreUnavailable
 from taskstream.core.ids import first_id_of, is_uuid7
+from taskstream.core.secrets import without
 from taskstream.core.settings import Settings
 from taskstream.core.tiers import LONGEST_DELAY
 from taskstream.results.columns import (
@@ -440,12 +441,17 @@ def _connect(
     try:
         cluster = Cluster(**{**options, **settings.cassandra})
         return cluster, cluster.connect()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the Cassandra driver: {without(str(error), settings.cassandra)}; look at the cassandra settings"
+        ) from error
     except (*_FOREIGN_ERRORS, UnresolvableContactPoints, OSError) as error:
         if cluster is not None:
             cluster.shutdown()
+        told = without(str(error), settings.cassandra)
         raise StoreUnavailable(
-            f"Cassandra at {settings.cassandra_hosts} can't be reached: {error}. Check cassandra_hosts, "
-            "or start a local one with `taskstream up`"
+            f"Cassandra at {settings.cassandra_hosts} can't be reached: {told}. Check cassandra_hosts, and "
+            "auth_provider in the cassandra settings, or start a local one with `taskstream up`"
         ) from error
 
 

@@ -262,7 +262,9 @@ class Firing:
                 rest = self._turn()
             except Exception as error:  # noqa: BLE001 - a bug must not end all schedules in silence
                 _log.error(
-                    "schedules could not be looked at", error=f"{type(error).__name__}: {error}"
+                    "schedules could not be looked at",
+                    error=f"{type(error).__name__}: {error}",
+                    advice=logs.LOOK_AT_KAFKA,
                 )
                 rest = AGAIN_AFTER
             self._wake.wait(rest)
@@ -415,12 +417,18 @@ class Firing:
             work.firings = fired(work.firings, self._names.app, instant, now)
             self._metrics.counter(table.SCHEDULES_FIRED, schedule=name).inc()
             self._lateness.observe(max(0.0, now - instant))
+            _log.debug("a schedule fired", schedule=name, task_id=work.firings.last_id)
         late = [instant for instant in work.instants if now - instant > LATE]
         if late:
             _log.warning(
-                "a schedule fired late", schedule=name, count=len(late), late=round(now - late[0], 3),
+                "a schedule fired late",
+                schedule=name,
+                count=len(late),
+                late=round(now - late[0], 3),
                 last_id=work.firings.last_id,
-            )  # fmt: skip
+                advice="nothing, if schedulers were down or Kafka away at that time; more "
+                "schedulers take over faster",
+            )
 
     def _note(self, works: Sequence[_Work], now: float) -> None:
         """Writes what has become of firings, and waits until Kafka has acknowledged it."""
@@ -522,7 +530,12 @@ class Firing:
         """Says of a schedule what is wrong, once until it is something else."""
         if self._told.get(name) != str(error):
             self._told[name] = str(error)
-            _log.error(what, schedule=name, error=str(error))
+            _log.error(
+                what,
+                schedule=name,
+                error=str(error),
+                advice=f"look at it: `taskstream schedules list APP --json`, and add it again where {name} is wrong",
+            )
 
 
 def _request(

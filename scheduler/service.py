@@ -179,6 +179,7 @@ class Scheduler:
         self._limit = 1
         self._uncommitted: set[Place] = set()
         self._moved: deque[_Moved] = deque()
+        self._debugging = _log.debugging
         self._again: deque[tuple[float, Waiting]] = deque()
         self._epochs = itertools.count(1)
         self._commit_at = 0.0
@@ -247,6 +248,8 @@ class Scheduler:
                 "the settings of the delay topics can't be read: whether they keep tasks for long enough "
                 "is not known",
                 error=str(error),
+                advice="allow DESCRIBE_CONFIGS on the delay topics, or look yourself: "
+                "`taskstream doctor APP`",
             )
             return
         for flaw in flaws(self._spans, configs, self._settings.retention):
@@ -331,7 +334,11 @@ class Scheduler:
             why = str(error)
         if why:
             _log.error(
-                "a delay topic holds what is no task of ours", source=record.source, error=why
+                "a delay topic holds what is no task of ours",
+                source=record.source,
+                error=why,
+                advice="nothing: it becomes a dead letter; see `taskstream dead list APP` for "
+                "who wrote it",
             )
             self._heap.push_refused(record, why, epoch=partition.epoch)
         else:
@@ -407,12 +414,16 @@ class Scheduler:
                     "Kafka did not take a move; it is tried again",
                     source=record.source,
                     error=str(moved.error),
+                    advice=logs.LOOK_AT_KAFKA,
                 )
                 again = self._weighed(waiting, moved.error)
                 self._again.append((self._clock.monotonic() + SEND_AGAIN, again))
                 continue
             fault_point(AFTER_MOVE)
             self._moves[moved.to].inc()
+            if self._debugging:
+                home = waiting.home if waiting.may_leave(self._clock.now()) else None
+                _log.debug("a task leaves a delay topic", **record.told, home=str(home or ""))
             place = Place(record.topic, record.partition)
             partition = self._partitions.get(place)
             if partition is not None and partition.epoch == waiting.epoch:
@@ -482,7 +493,11 @@ class Scheduler:
         try:
             self._consumer.commit_now(offsets, 5.0)
         except BrokerError as error:
-            _log.warning("the last commit failed; some records are moved again", error=str(error))
+            _log.warning(
+                "the last commit failed; some records are moved again",
+                error=str(error),
+                advice=logs.LOOK_AT_KAFKA,
+            )
         self._consumer.close(5.0)
         self._orders.close(5.0)
         for sender in (self._hopper, self._sender):
@@ -518,7 +533,11 @@ class Scheduler:
         try:
             self._consumer.commit_now(offsets, 5.0)
         except BrokerError as error:
-            _log.warning("a commit failed; some records are moved again", error=str(error))
+            _log.warning(
+                "a commit failed; some records are moved again",
+                error=str(error),
+                advice=logs.LOOK_AT_KAFKA,
+            )
 
     def lost(self, places: Sequence[Place]) -> None:
         """Forgets partitions that have gone."""
@@ -546,11 +565,15 @@ class Scheduler:
                     self._uncommitted.add(place)
                 partition.sent = None
         if error is not None:
-            _log.warning("a commit failed; it is repeated", error=str(error))
+            _log.warning(
+                "a commit failed; it is repeated", error=str(error), advice=logs.LOOK_AT_KAFKA
+            )
 
     def failed(self, error: BrokerError, fatal: bool) -> None:
         """Ends on a fatal error."""
-        _log.error("Kafka reports trouble", fatal=fatal, error=str(error))
+        _log.error(
+            "Kafka reports trouble", fatal=fatal, error=str(error), advice=logs.LOOK_AT_KAFKA
+        )
         if fatal:
             self._fatal = error
 

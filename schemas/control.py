@@ -125,9 +125,20 @@ def hear(control: Control, records: Records, batch: Sequence[Record]) -> frozens
             order = decode_order(records, record.value)
         except Undecodable as error:
             _log.error(
-                "the control topic holds what is no order", source=record.source, error=str(error)
+                "the control topic holds what is no order; nobody follows it",
+                source=record.source,
+                error=str(error),
+                advice="see who writes to the control topic: a newer version of taskstream, or "
+                "no part of it",
             )
             continue
+        _log.debug(
+            "an order is received",
+            verb=order.verb,
+            target=order.target,
+            who=order.who,
+            why=order.reason,
+        )
         control.give(order, record.timestamp)
         if order.verb == CANCEL:
             cancelled[order.key] = order.target

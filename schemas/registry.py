@@ -17,6 +17,7 @@ from taskstream.core.errors import (
     SchemaError,
     UnknownSchema,
 )
+from taskstream.core.secrets import HIDDEN
 from taskstream.schemas.framing import Reference, RegistryId
 from taskstream.schemas.schema import Schema
 from taskstream.schemas.store import refuse_conflict
@@ -170,4 +171,8 @@ def _check_url(url: str) -> None:
     except ValueError:
         usable = None
     if not usable:
-        raise ConfigError(f"schema_registry_url={url!r} is no address: write http://host:port/path")
+        # What is no address may have its password anywhere before its host.
+        told = f"{HIDDEN}@{url.rpartition('@')[2]}" if "@" in url else url
+        raise ConfigError(
+            f"schema_registry_url={told!r} is no address: write http://host:port/path"
+        )

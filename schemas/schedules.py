@@ -85,8 +85,12 @@ class Book:
             except Undecodable as error:
                 _log.error(
                     "the schedules topic holds what can't be read",
-                    source=record.source, key=repr(record.key), error=str(error),
-                )  # fmt: skip
+                    source=record.source,
+                    key=repr(record.key),
+                    error=str(error),
+                    advice="add the schedule again: `taskstream schedules add APP NAME`; it is "
+                    "not fired meanwhile",
+                )
         return heard
 
     def _hear_schedule(self, records: Records, name: str, record: Record) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from taskstream.app.app import App
+    from taskstream.core.settings import Settings
 
 VARIABLE = "TASKSTREAM_APP"
 
@@ -57,7 +58,41 @@ Reason = Annotated[
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Don't ask; without a terminal it must be said.")
 ]
-LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
+LogLevel = Annotated[
+    str | None,
+    typer.Option(
+        help="debug, info, warning or error; by default the setting log_level.", show_default=False
+    ),
+]
+LogFormat = Annotated[
+    str | None,
+    typer.Option(
+        help="text, or json: one object a line; by default the setting log_format.",
+        show_default=False,
+    ),
+]
+
+
+def begin_logs(level: str | None, form: str | None, settings: "Settings | None" = None) -> None:
+    """Sets up the log of this process; what a flag names wins over the settings.
+
+    Args:
+        level: the flag, None where it was not given.
+        form: the same.
+        settings: the app's; without them those of the environment and the settings file count.
+    """
+    from taskstream.app.configure import outside_settings
+    from taskstream.observability import logs
+
+    known = settings or outside_settings("log_level", "log_format")
+    logs.configure_by(known, level=level, form=form)
+
+
+def log_flags(level: str | None, form: str | None) -> list[str]:
+    """What passes these flags on to another process of ours."""
+    return [
+        *(["--log-level", level] if level else []), *(["--log-format", form] if form else []),
+    ]  # fmt: skip
 
 
 def open_app(path: str) -> "App":

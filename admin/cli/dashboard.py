@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from taskstream.admin.cli.arguments import AppPath, LogLevel, open_app
+from taskstream.admin.cli.arguments import AppPath, LogFormat, LogLevel, begin_logs, open_app
 from taskstream.core.errors import ConfigError, MissingExtra
 
 END_WITHIN = 2
@@ -56,7 +56,8 @@ def dashboard(
             help="Jaeger's pages and query API; by default that of `taskstream up`.",
         ),
     ] = "",
-    log_level: LogLevel = "info",
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Serve the pages on what an app does, until SIGTERM or Ctrl-C.
 
@@ -74,8 +75,11 @@ def dashboard(
     hosts = bind_hosts(host, token=token, allowed=frozenset(allow_host or ()))
     if jaeger_url and not jaeger_url.startswith(("http://", "https://")):
         raise ConfigError(f"jaeger_url {jaeger_url!r} must begin with http:// or https://")
+    begin_logs(log_level, log_format)
+    logs.catch_prints()
     opened = open_app(app)
-    logs.configure(log_level)
+    begin_logs(log_level, log_format, opened.settings)
+    logs.catch_prints()
     site = asgi(
         opened,
         token=token,

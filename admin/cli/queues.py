@@ -73,13 +73,27 @@ def register(cli: typer.Typer) -> None:
     )
 
 
-def list_queues(app: AppPath, *, as_json: AsJson = False) -> None:
+def list_queues(
+    app: AppPath,
+    *,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="What waits for the workers of `--group NAME`; default those without.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List queues and priorities: what waits, for how long, and how many dead letters came of it."""
     from taskstream.admin.queues import lanes, standing
+    from taskstream.core.names import check_part
     from taskstream.core.queue_orders import HOLDING
 
+    if group is not None:
+        check_part("group", group)
     opened = open_app(app)
-    found = lanes(opened)
+    found = lanes(opened, group=group)
     if as_json:
         print_json([lane.as_json() for lane in found])
         return

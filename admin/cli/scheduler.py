@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taskstream.admin.cli.arguments import AppPath, LogLevel, open_app
+from taskstream.admin.cli.arguments import AppPath, LogFormat, LogLevel, begin_logs, open_app
 from taskstream.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def scheduler(
         int | None, typer.Option(help="Serve /live, /ready and /metrics on this port.")
     ] = None,
     health_host: Annotated[str, typer.Option(help="Serve them on this address.")] = "127.0.0.1",
-    log_level: LogLevel = "info",
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
     with_parent: Annotated[
         int | None, typer.Option(hidden=True, help="End when this pipe closes.")
     ] = None,
@@ -53,10 +54,13 @@ def scheduler(
     from taskstream.observability.metrics import Metrics
     from taskstream.scheduler.service import Scheduler
 
-    logs.configure(log_level)
+    begin_logs(log_level, log_format)
+    logs.catch_prints()
     try:
         loaded = open_app(app)
         loaded.configure(quiet=with_parent is not None)
+        begin_logs(log_level, log_format, loaded.settings)
+        logs.catch_prints()
         metrics = Metrics()
         service = Scheduler(loaded.name, loaded.settings, metrics=metrics)
     except ConfigError as error:

@@ -10,7 +10,15 @@ from typing import Annotated
 
 import typer
 
-from taskstream.admin.cli.arguments import AppPath, LogLevel, ShadowOf, shadow_path
+from taskstream.admin.cli.arguments import (
+    AppPath,
+    LogFormat,
+    LogLevel,
+    ShadowOf,
+    begin_logs,
+    log_flags,
+    shadow_path,
+)
 from taskstream.core.errors import ConfigError
 
 
@@ -77,7 +85,8 @@ def worker(
     ] = None,
     health_host: Annotated[str, typer.Option(help="Serve them on this address.")] = "127.0.0.1",
     shadow: ShadowOf = "",
-    log_level: LogLevel = "info",
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Run tasks until SIGTERM or Ctrl-C.
 
@@ -115,8 +124,9 @@ def worker(
         health_port=health_port,
         health_host=health_host,
         log_level=log_level,
+        log_format=log_format,
     )
-    logs.configure(log_level)
+    begin_logs(log_level, log_format)
     metrics = Metrics()
 
     def hear(told: Told | None) -> None:
@@ -125,7 +135,8 @@ def worker(
         else:
             metrics.hear("scheduler", told)
 
-    with Companion(("scheduler", app, "--log-level", log_level), hear) as scheduler:
+    companion = ("scheduler", app, *log_flags(log_level, log_format))
+    with Companion(companion, hear) as scheduler:
         # After the first child, which it would slow down: a worker has nothing to delay before.
         on_ready = _do_nothing if no_scheduler else scheduler.start
         finished = run(options, on_ready=on_ready, metrics=metrics)

@@ -67,6 +67,8 @@ AGAIN_AFTER = 3.0
 
 _log = logs.logger(__name__)
 
+LOOK = "it is tried again; `taskstream doctor APP` says what is wrong"
+
 
 @dataclass(frozen=True, slots=True)
 class TaskCounts:
@@ -449,7 +451,9 @@ class Live:
             work()
         except TaskstreamError as error:
             if self._troubles.get(name) != str(error):
-                _log.warning("not all that is shown can be read", what=name, error=str(error))
+                _log.warning(
+                    "not all that is shown can be read", what=name, error=str(error), advice=LOOK
+                )
             self._troubles[name] = str(error)
             return False
         self._troubles.pop(name, None)

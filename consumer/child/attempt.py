@@ -35,6 +35,7 @@ from taskstream.core.names import queue_and_priority
 from taskstream.core.queue_orders import PURGED
 from taskstream.core.retry import NO_RETRY, Retry
 from taskstream.core.states import State
+from taskstream.observability.table import LOG_ATTEMPT, LOG_ID, LOG_RUN, LOG_TASK
 from taskstream.observability.tracing import Failure, ProcessSpan, StoreSpan
 from taskstream.results.row import Row
 
@@ -93,6 +94,15 @@ class Attempt:
     span: ProcessSpan | None = None
     write_span: StoreSpan | None = None
     refusals: int = 0
+
+    @property
+    def told(self) -> dict[str, object]:
+        """What a log line says of it; never anything of its arguments or its result."""
+        one = self.envelope
+        return {
+            LOG_TASK.name: one.task, LOG_ID.name: one.id, LOG_RUN.name: one.run,
+            LOG_ATTEMPT.name: one.counted_attempt,
+        }  # fmt: skip
 
     @property
     def policy(self) -> Retry:

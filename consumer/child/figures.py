@@ -52,7 +52,9 @@ class Figures:
         try:
             self._note(recorded)
         except Exception:  # noqa: BLE001 - a number that is missing must not end what is counted
-            _log.exception("attempts could not be counted", attempts=len(recorded))
+            _log.exception(
+                "attempts could not be counted", attempts=len(recorded), advice=logs.REPORT_IT
+            )
 
     def _note(self, recorded: Sequence[tuple[Attempt, Row]]) -> None:
         runs: dict[tuple[str, State], Timed] = {}

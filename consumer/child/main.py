@@ -8,7 +8,6 @@ could not be recorded any more in time, and the next owner will run it; so the p
 """
 
 import argparse
-import dataclasses
 import os
 import signal
 import threading
@@ -17,9 +16,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskstream.app.app import App
+from taskstream.app.configure import outside_settings
 from taskstream.app.loader import load
 from taskstream.consumer.begun import Begun
 from taskstream.consumer.child.inbox import Inbox
@@ -40,6 +40,7 @@ from taskstream.consumer.watch import dump_on_signal
 from taskstream.core.clock import SYSTEM_CLOCK
 from taskstream.core.errors import ConfigError, TaskstreamError
 from taskstream.core.garbage import settle_in
+from taskstream.core.settings import NAMES, Settings
 from taskstream.observability import logs
 from taskstream.observability.metrics import Metrics
 
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from taskstream.consumer.child.service import Service
     from taskstream.consumer.child.vitals import Vitals
     from taskstream.results.store import ResultStore
+
+
+_log = logs.logger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,9 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _leave_it_to_the_parent)
     signal.signal(signal.SIGINT, _leave_it_to_the_parent)
     dump_on_signal()
-    logs.configure(options.log_level)
+    _begin_logs(options)
     try:
         app = _load(options)
+        _begin_logs(options, app.settings)
         _say(link, pack_hello(_hello(app)))
         service, vitals, flush = _open(app, options, link)
     except BaseException as error:  # noqa: BLE001 - whatever a user's module raises must reach the user
@@ -83,6 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         vitals.tell()
     flush()
     os._exit(0)  # threads of tasks that never ended must not keep the process
+
+
+def _begin_logs(options: argparse.Namespace, settings: Settings | None = None) -> None:
+    """By the flags, then the app's settings; before there are any, by the environment and the file."""
+    known = settings or outside_settings("log_level", "log_format")
+    logs.configure_by(known, level=options.log_level, form=options.log_format)
+    logs.catch_prints()
 
 
 def _load(options: argparse.Namespace) -> App:
@@ -172,10 +184,26 @@ def _hello(app: App) -> Hello:
         tasks.update(dict.fromkeys((task.name, *task.aliases), facts))
     return Hello(
         app.name,
-        dataclasses.asdict(app.settings),
+        _for_the_parent(app.settings),
         {queue: dict(weights) for queue, weights in app.queues.items()},
         tasks,
     )
+
+
+def _for_the_parent(settings: Settings) -> dict[str, Any]:
+    """The settings by name, without what only a child needs and no frame can carry.
+
+    Raises:
+        ConfigError: an option of Kafka's clients is an object of Python, which stays in its process.
+    """
+    for name, value in settings.kafka.items():
+        if not isinstance(value, str | int | float | bool | None):
+            raise ConfigError(
+                f"kafka option {name} is of type {type(value).__name__}: a worker hands the options on to "
+                "its parent process, which takes text, numbers and booleans alone. In the place of a function "
+                "for tokens, for example, use sasl.oauthbearer.method=oidc"
+            )
+    return {**{name: getattr(settings, name) for name in NAMES}, "cassandra": {}}
 
 
 def _read(link: Link, inbox: Inbox, service: "Service", vitals: "Vitals") -> None:
@@ -206,7 +234,10 @@ def _prepare(inbox: Inbox, service: "Service") -> None:
             elif isinstance(frame, list):
                 service.take(frame)
     except BaseException:  # noqa: BLE001 - a child that can't prepare tasks must not sit on them
-        traceback.print_exc()
+        _log.exception(
+            "a child can't prepare tasks; it ends, and they go to another one",
+            advice=logs.REPORT_IT,
+        )
         os._exit(1)  # what we held is given to another child
 
 
@@ -222,7 +253,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=int, required=True)
     parser.add_argument("--reserved", type=int, default=0)
     parser.add_argument("--directory", required=True)
-    parser.add_argument("--log-level", default="INFO")
+    parser.add_argument("--log-level")
+    parser.add_argument("--log-format")
     parser.add_argument("--solo", action="store_true")
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("app")

@@ -94,7 +94,12 @@ def _published(attempt: Attempt, *, patient: bool) -> bool:
     except Exception as error:  # noqa: BLE001 - a before_publish hook may raise anything
         if not worth_repeating(error, patient=patient):
             return _given_up(attempt, error)
-        _log.warning("an on_dead task waits for Kafka", task=task.on_dead.name, error=str(error))
+        _log.warning(
+            "an on_dead task waits for Kafka",
+            task=task.on_dead.name,
+            error=str(error),
+            advice=logs.LOOK_AT_KAFKA,
+        )
         return False
     return True
 
@@ -124,5 +129,6 @@ def _given_up(attempt: Attempt, error: Exception) -> bool:
         dead_task=attempt.envelope.task,
         dead_id=attempt.envelope.id,
         error=str(error),
+        advice="look the dead letter up: `taskstream dead show APP ID`",
     )
     return True

@@ -29,9 +29,12 @@ from taskstream.consumer.verdict import Cancelled, Timeout
 from taskstream.core.clock import Clock
 from taskstream.core.faultpoints import BEFORE_RUN, fault_point
 from taskstream.observability import logs
+from taskstream.observability.table import LOG_ATTEMPT, LOG_ID, LOG_RUN, LOG_TASK
 
 Ended = Callable[[Attempt, Any, BaseException | None], None]
 """Takes an attempt with what it returned or raised; from any thread."""
+
+_log = logs.logger(__name__)
 
 WATCH_EVERY = 0.05
 """Seconds between looks at the time limits."""
@@ -62,6 +65,7 @@ class Running:
         self._clock = clock
         self._attempts: dict[int, Attempt] = {}
         self._claiming = threading.Lock()
+        self._debugging = _log.debugging  # once: each look costs, and a child's level stays
         self._limited = threading.Event()
         self._watchdog = threading.Thread(
             target=self._watch, name="taskstream-watchdog", daemon=True
@@ -103,6 +107,8 @@ class Running:
             raise Cancelled
         self._begun.begin(attempt.given.number)
         attempt.started = self._clock.now()
+        if self._debugging:
+            _log.debug("an attempt starts", **attempt.told)
         if attempt.task.timeout is not None or attempt.task.soft_timeout is not None:
             self._limited.set()
 
@@ -477,7 +483,12 @@ def _surround(attempt: Attempt, context: Context) -> None:
     assert attempt.span is not None
     enter(context)
     attempt.span.enter()
-    logs.add(task=context.task, task_id=context.id)
+    logs.bound.set(
+        {
+            LOG_TASK.name: context.task, LOG_ID.name: context.id, LOG_RUN.name: context.run,
+            LOG_ATTEMPT.name: context.attempt,
+        }
+    )  # fmt: skip
 
 
 def _called(attempt: Attempt) -> Awaitable[Any]:

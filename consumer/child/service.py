@@ -97,6 +97,7 @@ class Service:
         self._solo = solo
         self._begun = begun
         self._clock = clock
+        self._debugging = _log.debugging  # once: each look costs, and a child's level stays
         self._grace = app.settings.unknown_grace
         self._tells = app.settings.events
         self._system = "cassandra" if app.settings.cassandra_hosts else "sqlite"
@@ -223,13 +224,14 @@ class Service:
         """Logs which task has held up the event loop for so long, and where it is."""
         number, stack = self._async.running_now()
         attempt = self._attempts.get(number) if number is not None else None
-        _log.error(
-            "a task holds up the event loop, and with it all other coroutines of its process: let it "
-            "await what blocks, make it a plain function, or give it a timeout",
-            task=attempt.envelope.task if attempt else "",
-            task_id=attempt.envelope.id if attempt else "",
-            seconds=round(seconds), pid=os.getpid(), stack=stack,
-        )  # fmt: skip
+        _log.stacks(
+            "a task holds up the event loop, and with it all other coroutines of its process",
+            stack,
+            **(attempt.told if attempt else {}),
+            seconds=round(seconds),
+            pid=os.getpid(),
+            advice="let it await what blocks, make it a plain function, or give it a timeout",
+        )
 
     def drain(self) -> None:
         """Waits until nothing is held any more, then leaves the lifespan."""
@@ -329,7 +331,9 @@ class Service:
                 raise  # asking again would not help
             except kinds as error:
                 self._store_is_unread = isinstance(error, StoreError)
-                _log.warning("a store can't be read; tasks wait", error=str(error))
+                _log.warning(
+                    "a store can't be read; tasks wait", error=str(error), advice=logs.LOOK_AT_STORE
+                )
                 time.sleep(UNREADABLE_PAUSE)
             else:
                 self._store_is_unread = False
@@ -369,6 +373,8 @@ class Service:
         except Exception as failure:  # noqa: BLE001 - an outcome that can't be judged is one, too
             attempt.value, attempt.error = None, failure
             attempt.verdict = Dead(type(failure).__name__, text_of(failure))
+        if self._debugging:
+            _log.debug("an attempt has ended", **attempt.told, state=_state_of(attempt))
         self._record(attempt)
 
     def _prefix(self, attempt: Attempt) -> bytes:
@@ -416,6 +422,9 @@ class Service:
         for attempt, _ in judged:
             assert attempt.write_span is not None
             attempt.write_span.finish(len(stored))
+        if self._debugging:
+            for attempt, row in judged:
+                _log.debug("a result is stored", **attempt.told, state=str(row.state))
         if judged:
             self._conclude(judged)
 
@@ -440,8 +449,12 @@ class Service:
             # Running it again at every restart would be worse than a dead letter without its row.
             _log.error(
                 "the store refuses even the row of a failure; only the dead letter tells of the task",
-                task=attempt.envelope.task, task_id=attempt.envelope.id, error=str(error),
-            )  # fmt: skip
+                task=attempt.envelope.task,
+                task_id=attempt.envelope.id,
+                error=str(error),
+                advice="look the dead letter up: `taskstream dead show APP ID`; and look at the "
+                "tables: `taskstream doctor APP`",
+            )
             self._conclude([ticket])
             return
         attempt.value, attempt.error = None, None
@@ -461,7 +474,7 @@ class Service:
         except Exception:  # noqa: BLE001 - see below
             # In silence this child would be fed for ever. Its end is heard, and what it held is
             # looked up by another one.
-            _log.exception("a child can't report; it ends")
+            _log.exception("a child can't report; it ends", advice=logs.REPORT_IT)
             os._exit(1)
         self._figures.note(recorded)
         self._let_go([attempt for attempt, _ in recorded])
@@ -517,8 +530,13 @@ class Service:
             _log.error(
                 "a task past its limit holds up the event loop; its process ends, the others run again",
                 pid=os.getpid(),
+                advice="let the task await what blocks, or make it a plain function",
             )
             os._exit(BLAMELESS)
+
+
+def _state_of(attempt: Attempt) -> str:
+    return "" if attempt.verdict is None else str(attempt.verdict.state)
 
 
 def _judged(attempt: Attempt) -> Judged:

@@ -84,6 +84,8 @@ class Vitals:
         _log.error(
             "no sign of life from the worker's parent: what runs here ends, unrecorded",
             pid=os.getpid(),
+            advice="if the host was not frozen on purpose, see whether it has too little memory "
+            "or CPU",
         )
         self._service.abandon()
         time.sleep(LAST_WORDS)

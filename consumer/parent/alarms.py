@@ -99,9 +99,13 @@ class Alarms:
                 self._told[place] = head
                 _log.warning(
                     "a partition takes in no more until the task at its head is finished; others go on",
-                    source=head.source, task=head.task, task_id=head.task_id,
+                    source=head.source,
+                    task=head.task,
+                    task_id=head.task_id,
                     running_s=round(now - head.since) if head.since else "not running",
-                )  # fmt: skip
+                    advice="see what the task does: `taskstream workers list APP`; a timeout= "
+                    "would end it",
+                )
         for place in self._told.keys() - found.keys():
             del self._told[place]
             _log.info("a partition takes in again", place=place)
@@ -112,8 +116,9 @@ class Alarms:
         for place in self._old - before:
             _log.error(
                 "the oldest task of a partition has waited for half of its topic's retention; Kafka "
-                "deletes it unfinished after as long again: add workers, or raise the retention first",
+                "deletes it unfinished after as long again",
                 place=place, age_s=round(found[place]), half_s=round(self._old_after),
+                advice="add workers, or raise the retention first",
             )  # fmt: skip
         for place in before - self._old:
             _log.info("the oldest task of a partition is young enough again", place=place)

@@ -254,17 +254,22 @@ class Breakers:
             case Change.HALTED:
                 _log.error(
                     "too many tasks die: their queue is halted, so that it does not drain into the dead "
-                    "letters. Start workers with mended code, which go on at once; this one tries a "
-                    "task now and then. Where so many deaths are right, raise dead_limit or dead_share",
+                    "letters; this worker tries a task now and then",
                     lane=entry.lane, task=judged.task, task_id=judged.task_id,
                     verdict=str(judged.verdict), next_try_s=round(breaker.try_at - now),
+                    advice="start workers with mended code, which go on at once; where so many deaths are "
+                    "right, raise dead_limit or dead_share",
                 )  # fmt: skip
             case Change.STILL_HALTED:
                 _log.warning(
                     "a task was tried and failed: its queue stays halted",
-                    lane=entry.lane, task=judged.task, task_id=judged.task_id,
-                    verdict=str(judged.verdict), next_try_s=round(breaker.try_at - now),
-                )  # fmt: skip
+                    lane=entry.lane,
+                    task=judged.task,
+                    task_id=judged.task_id,
+                    verdict=str(judged.verdict),
+                    next_try_s=round(breaker.try_at - now),
+                    advice="start workers with mended code: they go on at once",
+                )
             case Change.EASED:
                 _log.info(
                     "a task was tried and succeeded: its queue goes on, slowly", lane=entry.lane

@@ -23,6 +23,9 @@ from taskstream.consumer.parent.options import ParentOptions
 from taskstream.consumer.pipe import BLAMELESS, Frame, Frames, Pulse, pack_stop
 from taskstream.consumer.suspicion import Suspicion
 from taskstream.core.clock import Clock
+from taskstream.observability import logs
+
+_log = logs.logger(__name__)
 
 READ_BYTES = 256 * 1024
 
@@ -250,6 +253,7 @@ class Children:
         self._next += 1
         self._alive[child.number] = child
         self.selector.register(ours, selectors.EVENT_READ, child)
+        _log.debug("a child is started", pid=child.pid, solo=solo)
         return child
 
     def serving(self, *, solo: bool) -> list[Child]:
@@ -316,6 +320,10 @@ class Children:
             child.process.kill()  # it closed its socket and stayed: nothing it does can count now
             child.process.wait()
         self._note_death(child)
+        _log.debug(
+            "a child has ended", pid=child.pid, status=child.process.returncode,
+            held=len(child.held), finished=child.finished,
+        )  # fmt: skip
         death = Death.of(child, child.process.returncode)
         child.begun.close()
         return death

@@ -259,9 +259,10 @@ class Dispatch:
         """Gives nothing out of these lanes, until told otherwise: Kafka does not answer for them."""
         for lane in sorted(lanes - self._shut):
             _log.warning(
-                "Kafka acknowledges no commit of a priority: nothing new of it starts; look after the broker",
+                "Kafka acknowledges no commit of a priority: nothing new of it starts",
                 lane=lane,
-            )  # fmt: skip
+                advice=logs.LOOK_AT_KAFKA,
+            )
         for lane in sorted(self._shut - lanes):
             _log.info("Kafka acknowledges commits again", lane=lane)
         self._shut = lanes
@@ -468,6 +469,9 @@ class Dispatch:
             part = [one for one in given if (one.turn is Turn.URGENT) is urgent]
             if part:
                 self._children.send(child, pack_given(part))
+        if _log.debugging:
+            for one in given:
+                _log.debug("a task is given out", pid=child.pid, **child.held[one.number].told)
 
     def _turn(self, entry: Entry) -> Turn:
         if not self._lanes.urgent or self._lanes.is_urgent(entry):

@@ -100,7 +100,9 @@ class Handover:
                 if now < revocation.until:
                     continue
                 _log.warning(
-                    "Kafka takes no heartbeat: running tasks are cancelled", tasks=len(left)
+                    "Kafka takes no heartbeat: running tasks are cancelled",
+                    tasks=len(left),
+                    advice=logs.LOOK_AT_KAFKA,
                 )
                 cancelled += left
                 left = []

@@ -125,9 +125,18 @@ class Journal:
         page, error = outcome.page, outcome.error
         if isinstance(error, RecordTooLarge):
             # It will never be taken; the rows stand in the store.
-            _log.error("an event is too large for its topic, and left out", error=str(error))
+            _log.error(
+                "an event is too large for its topic, and left out",
+                error=str(error),
+                advice="nothing: the result store has the row; smaller results fit in the "
+                "events topic",
+            )
         elif error is not None:
-            _log.warning("Kafka did not take an event; it is written again", error=str(error))
+            _log.warning(
+                "Kafka did not take an event; it is written again",
+                error=str(error),
+                advice=logs.LOOK_AT_KAFKA,
+            )
             again_at = self._monotonic() + WRITE_AGAIN
             heapq.heappush(self._again, (again_at, next(self._count), page, outcome.event))
             return []

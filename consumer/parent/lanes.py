@@ -69,6 +69,11 @@ class Entry:
     entered: float | None = None
 
     @property
+    def told(self) -> dict[str, object]:
+        """What a log line says of it."""
+        return self.record.told
+
+    @property
     def lock(self) -> Lock | None:
         """The key it needs; None for a foreign record without one."""
         return None if self.record.key is None else (self.place, self.record.key)

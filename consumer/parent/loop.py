@@ -100,6 +100,7 @@ class Parent:
         options: how it runs.
         clock: the time.
         children: those that were started already, with the same options.
+        on_hello: is told the app's settings, once, when the first child knows them; must not block.
         on_ready: called once, when the first child takes tasks; must not block.
         metrics: where things are counted; None for a place of its own.
 
@@ -113,6 +114,7 @@ class Parent:
         clock: Clock = SYSTEM_CLOCK,
         *,
         children: Children | None = None,
+        on_hello: Callable[[Settings], None] = lambda _: None,
         on_ready: Callable[[], None] = lambda: None,
         metrics: Metrics | None = None,
     ) -> None:
@@ -127,6 +129,7 @@ class Parent:
         self._children = children or Children(options, clock)
         self._selector = self._children.selector
         self._selector.register(self._wake_in, selectors.EVENT_READ, None)
+        self._on_hello = on_hello
         self._on_ready = on_ready
         self._staff = Staff(
             self._children,
@@ -408,6 +411,7 @@ class Parent:
                     self._work = self._open(frame)
             case Ready():
                 child.ready = True
+                _log.debug("a child takes tasks", pid=child.pid, solo=child.solo)
                 self._beat_at = 0.0  # it has its limit before its first task
                 if self._work is not None and self._joined_at is None and not self._stops:
                     self._join(self._work)
@@ -415,7 +419,13 @@ class Parent:
                 if self._joined_at is None:
                     self._fatal = ConfigError(message + (f"\n{traceback}" if traceback else ""))
                 else:
-                    _log.error("a child can't start", pid=child.pid, error=message)
+                    _log.error(
+                        "a child can't start",
+                        pid=child.pid,
+                        error=message,
+                        advice="mend what the error names: the children that are there go on "
+                        "meanwhile",
+                    )
             case Retiring(serves):
                 child.spent = True
                 if not serves:
@@ -449,9 +459,14 @@ class Parent:
         if not child.killed:
             _log.warning(
                 "a child died; what it held is looked up and run again",
-                pid=child.pid, reason=reason, held=len(child.held), ready=child.ready,
+                pid=child.pid,
+                reason=reason,
+                held=len(child.held),
+                ready=child.ready,
                 suspects=sum(suspicion is not Suspicion.NONE for _, suspicion in death.held),
-            )  # fmt: skip
+                advice="if it goes on, look for what kills it: a crash in a C library, or too "
+                "little memory (signal 9)",
+            )
             self.metrics.counter(table.CHILD_DEATHS, reason=reason).inc()
         for entry, suspicion in reversed(death.held):  # each goes to the head of its lane
             self._come_back(entry, suspicion)
@@ -502,6 +517,7 @@ class Parent:
 
     def _open(self, hello: Hello) -> Work:
         """The first child has told what the app is: find the way to Kafka, and hear the orders."""
+        self._on_hello(Settings(**hello.settings))
         work = open_work(
             hello,
             self._options,
@@ -556,7 +572,11 @@ class Parent:
                 self._lose(work, places)
             case IntakeFailed(intake, error, fatal):
                 _log.error(
-                    "Kafka reports trouble", topic=intake.topic, fatal=fatal, error=str(error)
+                    "Kafka reports trouble",
+                    topic=intake.topic,
+                    fatal=fatal,
+                    error=str(error),
+                    advice=logs.LOOK_AT_KAFKA,
                 )
                 if fatal:
                     self._fatal = error
@@ -571,6 +591,15 @@ class Parent:
                     self._take_in(work, intake, partition, record)
                 else:
                     intake.release(1, record.size_bytes)
+        if _log.debugging:
+            self._say_taken(records)
+
+    def _say_taken(self, records: Sequence[Record]) -> None:
+        for record in records:
+            partition = self._ownership.find(Place(record.topic, record.partition))
+            entry = partition.entries.get(record.offset) if partition is not None else None
+            if entry is not None:
+                _log.debug("a task is taken in", **entry.told)
 
     def _take_in(self, work: Work, intake: Intake, partition: Partition, record: Record) -> None:
         facts = peek(record.headers)
@@ -616,7 +645,12 @@ class Parent:
 
     def _lose(self, work: Work, places: Sequence[Place]) -> None:
         """Partitions have another owner already: what runs of them here must end, unrecorded."""
-        _log.warning("partitions lost", places=",".join(map(str, places)))
+        _log.warning(
+            "partitions lost",
+            places=",".join(map(str, places)),
+            advice="nothing: their next owner runs what was unfinished; if it happens often, "
+            "see whether the host is overloaded",
+        )
         gone = set(places)
         work.dispatch.drop(gone)
         self._ownership.forget(places)
@@ -650,7 +684,11 @@ class Parent:
         while self._cancelling and self._cancelling[0][0] <= now:
             _, child, entry = self._cancelling.popleft()
             if entry.number in child.held and child.number in self._children:
-                _log.warning("a cancelled task does not end; its process is", pid=child.pid)
+                _log.warning(
+                    "a cancelled task does not end; its process is",
+                    pid=child.pid,
+                    advice="let the task look at current().cancelled now and then",
+                )
                 self._children.end(child)
 
     def _heed_queue_orders(self, work: Work) -> None:
@@ -659,7 +697,12 @@ class Parent:
         if now is before:
             return
         for order in set(now.orders) - set(before.orders):
-            _log.warning("an order is in force", order=str(order))
+            _log.warning(
+                "an order is in force",
+                order=str(order),
+                advice="nothing, if it is meant to be; `taskstream queues resume APP QUEUE` "
+                "takes it back",
+            )
         for order in set(before.orders) - set(now.orders):
             _log.info("an order holds no more", order=str(order))
         work.dispatch.obey(now)

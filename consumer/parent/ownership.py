@@ -102,6 +102,8 @@ class Ownership:
                 intake=intake,
                 fence=int(self._clock.now() * 1e6),
             )
+        if assigned:
+            _log.info("partitions are ours", places=_listed(one.place for one in assigned))
         self._commit_at = 0.0
 
     def begin_to_revoke(self, places: Iterable[Place]) -> None:
@@ -135,8 +137,9 @@ class Ownership:
 
     def forget(self, places: Iterable[Place]) -> None:
         """These partitions have gone."""
-        for place in places:
-            self._partitions.pop(place, None)
+        gone = [place for place in places if self._partitions.pop(place, None) is not None]
+        if gone:
+            _log.info("partitions are given up", places=_listed(gone))
 
     # Commit
 
@@ -174,12 +177,17 @@ class Ownership:
         if error is not None:
             _log.warning(
                 "a commit failed; it is repeated",
-                places=",".join(map(str, offsets)), error=str(error),
-            )  # fmt: skip
+                places=_listed(offsets),
+                error=str(error),
+                advice=logs.LOOK_AT_KAFKA,
+            )
             for lane in {one.intake.lane for one in map(self.find, offsets) if one is not None}:
                 self._metrics.counter(table.COMMIT_FAILURES, **table.lane_labels(lane)).inc()
         else:
             fault_point(AFTER_COMMIT)
+            if _log.debugging:
+                for place, offset in offsets.items():
+                    _log.debug("an offset is committed", place=str(place), offset=offset)
         freed: list[Entry] = []
         for place in offsets:
             partition = self._partitions.get(place)
@@ -222,3 +230,7 @@ class Ownership:
         if not self._partitions:
             return now + 1.0
         return self._commit_all_at if self._quiet else self._commit_at
+
+
+def _listed(places: Iterable[Place]) -> str:
+    return ",".join(map(str, places))

@@ -200,5 +200,10 @@ def _encoded(progress: Progress) -> str:
         if not progress.held:
             raise
         # Better two copies of one task than a partition that nobody can commit.
-        _log.error("held tasks are left out of a commit, and may run twice", error=str(error))
+        _log.error(
+            "held tasks are left out of a commit, and may run twice",
+            error=str(error),
+            advice="let fewer tasks run at once in a partition, or let them end faster than a "
+            "rebalance",
+        )
         return encode(replace(progress, held=()))

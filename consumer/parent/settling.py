@@ -79,6 +79,7 @@ class Settling:
         self._strict = strict
         self._counted = Counted(metrics)
         self._clock = clock
+        self._debugging = _log.debugging
         self._again: list[tuple[float, int, Entry, Judged | Deferred]] = []
         self._under_way: Tally[Place] = Tally()
         self.finished = 0
@@ -163,14 +164,18 @@ class Settling:
         self._under_way += Tally()  # drops what has come to nothing
         if error is None:
             fault_point(AFTER_HANDOFF)
+            if self._debugging:
+                _log.debug("a task is handed off", **entry.told, to=_next_of(judged))
             partition = self._ownership.current(entry)
             if partition is not None:
                 self._finish(entry, judged, partition)
             return
         _log.warning(
             "Kafka did not take a hand-off; it is tried again, and the offset stays open",
-            task=entry.task, task_id=entry.record.identity[0], source=entry.record.source, error=str(error),
-        )  # fmt: skip
+            **entry.told,
+            error=str(error),
+            advice=logs.LOOK_AT_KAFKA,
+        )
         self._put_off(entry, judged)
 
     def written(self, outcome: Written) -> None:
@@ -218,6 +223,13 @@ class Settling:
             self._on_final(entry.record)
         self._dispatch.release(entry)
         self.finished += 1
+
+
+def _next_of(judged: Judged | Deferred) -> str:
+    """Where a hand-off brings a task, in a word."""
+    if isinstance(judged, Deferred):
+        return "deferred"
+    return str(judged.verdict.state)
 
 
 class Counted:

@@ -130,7 +130,12 @@ class Work:
     def _leave(self, intake: Intake, timeout: float) -> None:
         failure = intake.close(self.ownership.last_commits(intake), timeout)
         if failure is not None:
-            _log.warning("the last commit failed", topic=intake.topic, error=str(failure))
+            _log.warning(
+                "the last commit failed",
+                topic=intake.topic,
+                error=str(failure),
+                advice="nothing: the next owner looks up what was finished since the commit before",
+            )
 
 
 def open_work(
@@ -273,7 +278,7 @@ def _look(settings: Settings) -> Cluster | None:
     try:
         return look_at(settings, LOOK_TIMEOUT)
     except BrokerError as error:
-        _log.warning("Kafka does not answer yet", error=str(error))
+        _log.warning("Kafka does not answer yet", error=str(error), advice=logs.LOOK_AT_KAFKA)
         return None
 
 

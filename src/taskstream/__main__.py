@@ -9,6 +9,7 @@
 import sys
 
 from taskstream.core.errors import ConfigError, MissingExtra, TaskstreamError
+from taskstream.core.secrets import without_user
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -43,7 +44,12 @@ def _run() -> int:
 
 
 def _say(error: TaskstreamError) -> None:
-    print(f"taskstream: {error}", file=sys.stderr)  # noqa: T201 - this is the command line
+    from taskstream.observability import logs  # noqa: PLC0415 - most commands need none
+
+    if logs.is_json():  # then every line is
+        logs.logger("taskstream").error("the command failed", error=str(error))
+    else:
+        print(f"taskstream: {without_user(str(error))}", file=sys.stderr)  # noqa: T201 - the command line
 
 
 if __name__ == "__main__":

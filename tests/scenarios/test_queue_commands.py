@@ -6,6 +6,10 @@ order standing.
 
 from tests.support.terminal import Terminal
 
+from taskstream.broker.topics import Topics
+from taskstream.core.names import Names
+from taskstream.core.settings import Settings
+
 
 def test_pause_and_resume_say_what_they_concern(terminal: Terminal) -> None:
     """In words and as JSON; an order twice is one; a priority is not resumed while its queue is paused."""
@@ -70,3 +74,23 @@ def test_a_drain_waits_until_what_was_there_is_done(terminal: Terminal) -> None:
         assert terminal.run("result", late, "--json").json["state"] == "unknown"
         terminal.run("queues", "resume", "tasks")
         assert terminal.run("result", late, "--wait", "30", "--json").json["value"] == 3
+
+
+def test_what_waits_for_other_workers_is_counted_by_their_group(
+    terminal: Terminal, kafka: str
+) -> None:
+    """Workers of `--group NAME` have offsets of their own: theirs are done, the app's own are not."""
+    assert terminal.run("init", "--group", "other").code == 0
+    terminal.run("publish", "add", '{"a": 40}')
+    names = Names(terminal.environment["TEST_APP_NAME"])
+    topic, group = names.tasks("tasks", "high"), names.group("tasks", "high", "other")
+    with Topics(Settings(bootstrap_servers=kafka)) as topics:
+        topics.commit(group, topics.end_offsets(topic))
+
+    def lag(*words: str) -> int:
+        lanes = terminal.run("queues", "list", "--json", *words).json
+        return int(next(one["lag"] for one in lanes if one["priority"] == "high"))
+
+    assert (lag(), lag("--group", "other")) == (1, 0)
+    refused = terminal.run("queues", "list", "--group", "a.b")
+    assert (refused.code, "group name 'a.b'" in refused.stderr) == (2, True)

@@ -1,7 +1,12 @@
 """The command line without servers: help, exit codes, and how words become an app and the rest."""
 
+import io
+import json
+import logging
 import shlex
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +20,7 @@ from taskstream._version import __version__
 from taskstream.admin.cli import _needed, command_line
 from taskstream.admin.cli.arguments import progress_bar, until_interrupted, with_app
 from taskstream.core.errors import BrokerError, ConfigError, TaskstreamError
+from taskstream.observability import logs
 
 COMMANDS = (
     "demo", "up", "down", "status", "init", "worker", "scheduler", "publish", "result", "cancel",
@@ -92,6 +98,30 @@ def test_errors_become_one_line_and_an_exit_code(
         program.main()
     assert ended.value.code == code
     assert capsys.readouterr().err == told
+
+
+def test_an_error_is_a_line_of_json_where_all_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What reads a container's log must not stumble over its last words; an address shows no user."""
+    stream = io.StringIO()
+    kept = sys.excepthook, threading.excepthook
+    logs.configure("info", "json", stream=stream)
+    monkeypatch.setattr(
+        program, "_run", _raising(BrokerError("at http://anna:geheim@host it failed"))
+    )
+    try:
+        with pytest.raises(SystemExit):
+            program.main()
+    finally:
+        root = logging.getLogger()
+        root.handlers[:] = [
+            one for one in root.handlers if "taskstream" not in type(one).__module__
+        ]
+        logging.captureWarnings(capture=False)
+        sys.excepthook, threading.excepthook = kept
+    assert json.loads(stream.getvalue())["error"] == "at http://***@host it failed"
+    assert capsys.readouterr().err == ""
 
 
 def test_without_its_libraries_it_names_the_extra(

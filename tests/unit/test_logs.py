@@ -1,10 +1,14 @@
 """Log records as text and as JSON, with the ids of the task and the trace they belong to."""
 
+import ast
 import io
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +17,15 @@ from hypothesis import strategies as st
 from opentelemetry import trace
 
 from taskstream.core.errors import ConfigError
-from taskstream.observability.logs import ContextFilter, add, bound, configure, logger
+from taskstream.observability.logs import (
+    PRINTED,
+    ContextFilter,
+    bound,
+    catch_prints,
+    configure,
+    is_json,
+    logger,
+)
 
 SPAN = trace.NonRecordingSpan(
     trace.SpanContext(int("ab" * 16, 16), int("cd" * 8, 16), is_remote=True)
@@ -32,7 +44,7 @@ def root_restored() -> Iterator[None]:
 
 def configured(*, json: bool, level: str = "info") -> io.StringIO:
     stream = io.StringIO()
-    configure(level, json, stream=stream)
+    configure(level, "json" if json else "text", stream=stream)
     return stream
 
 
@@ -83,7 +95,7 @@ def test_records_carry_their_task_and_their_trace() -> None:
     stream = configured(json=True)
 
     def attempt() -> None:
-        add(task="charge", task_id="o-17", attempt=2)
+        bound.set({"task": "charge", "task_id": "o-17", "attempt": 2})
         logging.getLogger("shop").info("charged %s cents", 1200)
 
     with trace.use_span(SPAN):
@@ -96,18 +108,6 @@ def test_records_carry_their_task_and_their_trace() -> None:
     assert set(outside) == {"time", "level", "logger", "event"}
 
 
-def test_added_values_last_as_long_as_their_context() -> None:
-    """A later value of the same name wins, and outside of the context nothing is left of either."""
-
-    def attempt() -> dict[str, object]:
-        add(task="outer", worker="w1")
-        add(task="inner")
-        return dict(bound.get())
-
-    assert copy_context().run(attempt) == {"task": "inner", "worker": "w1"}
-    assert dict(bound.get()) == {}
-
-
 def test_a_user_s_own_handler_can_name_the_ids() -> None:
     """With our filter, a format of theirs shows the ids, and nothing outside of a task."""
     stream = io.StringIO()
@@ -118,7 +118,7 @@ def test_a_user_s_own_handler_can_name_the_ids() -> None:
     log.addHandler(handler)
 
     def attempt() -> None:
-        add(task="charge", task_id="o-17")
+        bound.set({"task": "charge", "task_id": "o-17"})
         logger("shop.own").error("declined", cents=1200)
 
     try:
@@ -184,3 +184,158 @@ def test_an_unknown_level_is_refused() -> None:
     """The error lists the levels there are."""
     with pytest.raises(ConfigError, match="debug, info, warning, error"):
         configure("loud")
+
+
+def test_no_known_secret_gets_into_a_line() -> None:
+    """Not in an event, a value inside of another, an error, its traceback, or an address; nor escaped."""
+    secret = 'pa"ss\\wörd'
+    for form in ("text", "json"):
+        stream = io.StringIO()
+        configure("info", form, secrets=[secret], stream=stream)
+        log = logger("taskstream.x")
+        event = f"an event with {secret}"
+        log.info(event, value=secret, inner={"list": [secret]}, n=1)
+        log.info("an address", url="https://anna:unknown-to-us@host:1/")
+        logging.getLogger("shop").warning("a library says %s", secret)
+        try:
+            raise_(secret)
+        except ValueError as error:
+            log.exception("it failed", error=error)
+        text = stream.getvalue()
+        assert "wörd" not in text
+        assert "w\\u00f6rd" not in text
+        assert "unknown-to-us" not in text
+        assert len(text.splitlines()) >= 4
+
+
+def raise_(text: str) -> None:
+    raise ValueError(f"refused {text}")
+
+
+def test_a_flood_of_a_library_is_its_first_line_and_a_count() -> None:
+    """The count comes with the next line of whatever kind, once the window is over; a user's lines all come."""
+    stream, now = io.StringIO(), [0.0]
+    configure("info", "json", stream=stream, clock=lambda: now[0])
+    for n in range(100):
+        logging.getLogger("cassandra.pool").warning("no connection to host %d", n)
+        logging.getLogger("shop").warning("no luck")
+    now[0] = 60.0
+    logger("taskstream.x").info("something else")
+    found = documents(stream)
+    pool = [one for one in found if one["logger"] == "cassandra.pool"]
+    assert "taskstream doctor" in pool[0]["advice"]
+    assert [(one["event"], one.get("repeated")) for one in pool] == [
+        ("no connection to host 0", None), ("no connection to host 99", 99),
+    ]  # fmt: skip
+    assert sum(one["event"] == "no luck" for one in found) == 100
+
+
+@pytest.fixture
+def hooks_restored() -> Iterator[None]:
+    """Gives back what JSON takes over of the interpreter."""
+    kept = sys.excepthook, threading.excepthook, sys.stdout, sys.stderr
+    yield
+    sys.excepthook, threading.excepthook, sys.stdout, sys.stderr = kept
+    logging.captureWarnings(capture=False)
+
+
+@pytest.mark.usefixtures("hooks_restored")
+def test_in_json_what_nobody_catches_is_a_line_too() -> None:
+    """Of a thread and of the process; an interrupt from the keyboard is no error."""
+    stream = configured(json=True)
+    thread = threading.Thread(target=decline, name="broken")
+    thread.start()
+    thread.join()
+    try:
+        decline()
+    except ValueError as error:
+        sys.excepthook(ValueError, error, error.__traceback__)
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    of_thread, of_process = documents(stream)
+    assert of_thread["thread"] == "broken"
+    assert all("declined" in one["traceback"] for one in (of_thread, of_process))
+
+
+@pytest.mark.usefixtures("hooks_restored")
+def test_in_json_prints_are_lines_and_never_twice() -> None:
+    """At every level; printed in pieces it is one; configuring again makes no line a line of a line."""
+    stream = io.StringIO()
+    sys.stderr = stream
+    for _ in range(2):
+        configure("error", "json")
+        catch_prints()
+    print("one", end=" ")  # noqa: T201
+    print("line\nand another")  # noqa: T201
+    print("complained", file=sys.stderr)  # noqa: T201
+    found = [(one["event"], one["stream"], one["logger"]) for one in documents(stream)]
+    assert found == [
+        ("one line", "stdout", PRINTED), ("and another", "stdout", PRINTED),
+        ("complained", "stderr", PRINTED),
+    ]  # fmt: skip
+
+
+def test_prints_stay_what_they_are_in_text() -> None:
+    """Who reads it with their eyes wants no second word on each line."""
+    before = sys.stdout
+    configured(json=False)
+    catch_prints()
+    assert sys.stdout is before
+    assert not is_json()
+
+
+def test_stacks_are_shown_like_a_traceback() -> None:
+    """Indented in text, a field in JSON."""
+    for as_json in (False, True):
+        stream = configured(json=as_json)
+        logger("x").stacks("it stands still", "Thread one:\n  in here", pid=7)
+        if as_json:
+            assert documents(stream)[0]["traceback"] == "Thread one:\n  in here"
+        else:
+            assert stream.getvalue().splitlines()[1:] == ["    Thread one:", "      in here"]
+
+
+def test_debug_is_asked_for_before_lines_are_made() -> None:
+    """So that nothing is spent on lines that nobody wants."""
+    configured(json=False)
+    assert not logger("taskstream.x").debugging
+    configured(json=False, level="debug")
+    assert logger("taskstream.x").debugging
+
+
+def test_an_unknown_form_is_refused() -> None:
+    """The error names both."""
+    with pytest.raises(ConfigError, match="use text or json"):
+        configure("info", "yaml")
+
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = (
+    "admin", "app", "broker", "consumer", "observability", "producer", "results", "scheduler", "schemas",
+)  # fmt: skip
+
+
+def complaints() -> Iterator[tuple[Path, ast.Call]]:
+    """Every call that logs a warning or an error through a logger of ours."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                match node:
+                    case ast.Call(
+                        func=ast.Attribute(
+                            value=ast.Name(id="_log"),
+                            attr="warning" | "error" | "exception" | "stacks",
+                        )
+                    ):
+                        yield path, node
+
+
+def test_every_warning_says_what_to_do() -> None:
+    """What happened is half of it: whoever reads it at night wants the other half as well."""
+    found = list(complaints())
+    assert len(found) > 40
+    silent = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path, call in found
+        if not any(word.arg == "advice" for word in call.keywords)
+    ]
+    assert not silent
