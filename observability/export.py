@@ -137,9 +137,9 @@ class CalmExporter(SpanExporter):
             told, self._overflowing = self._overflowing, True
         if not told:
             _log.warning(
-                "spans come faster than the collector takes them, and some are dropped: sample fewer "
-                "traces (OTEL_TRACES_SAMPLER), or give the collector more room",
+                "spans come faster than the collector takes them, and some are dropped",
                 endpoint=self._destination,
+                advice="sample fewer traces (OTEL_TRACES_SAMPLER), or give the collector more room",
             )
         return False
 

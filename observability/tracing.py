@@ -870,8 +870,9 @@ def _bounded(entries: Mapping[str, object]) -> str:
         elif not _known.told_of_baggage:
             _known.told_of_baggage = True
             _log.warning(
-                "baggage is too large to travel with tasks: carry less, or put it into arguments",
+                "baggage is too large to travel with tasks",
                 entry=name, limit_bytes=HEADER_LIMIT_BYTES,
+                advice="carry less of it, or put it into arguments",
             )  # fmt: skip
     return ",".join(kept)
 
