@@ -326,6 +326,7 @@ class Live:
         self.morgue = Morgue()
         self._letters: Follower | None = None
         self._look = Look()
+        self._begun = 0.0
         self._lag: deque[tuple[float, dict[str, int]]] = deque(maxlen=LOOKS)
         self._troubles: dict[str, str] = {}
         self._heard_all = False
@@ -340,6 +341,7 @@ class Live:
         with self._starting:
             if self._threads:
                 return
+            self._begun = self._clock.now()
             works = {"events": self._follow, "looks": self._look_again}
             if self._with_actions:
                 works["audit"] = self._read_actions
@@ -379,6 +381,12 @@ class Live:
     def look(self) -> Look:
         """Lanes and workers, as they were seen last."""
         return self._look
+
+    @property
+    def look_age(self) -> float:
+        """Seconds since that was seen; since the start, where nothing was seen yet."""
+        since = self._look.at or self._begun
+        return max(0.0, self._clock.now() - since) if since else 0.0
 
     @property
     def lag(self) -> list[tuple[float, dict[str, int]]]:

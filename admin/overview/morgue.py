@@ -25,7 +25,7 @@ class Morgue:
         self._heard = 0
         self._kept = 0
         self._listed: tuple[int, tuple[Letter, ...]] = (-1, ())
-        self._counted: tuple[int, Counter[str]] = (-1, Counter())
+        self._counted: tuple[int, Counter[tuple[str, str]]] = (-1, Counter())
         self.caught_up = False
         self.full = False
 
@@ -46,10 +46,17 @@ class Morgue:
 
     def by_topic(self) -> Counter[str]:
         """How many open letters came from each topic."""
+        counted: Counter[str] = Counter()
+        for (topic, _), number in self.by_kind().items():
+            counted[topic] += number
+        return counted
+
+    def by_kind(self) -> Counter[tuple[str, str]]:
+        """How many open letters came from each topic, by reason."""
         heard, counted = self._counted
         if heard != self._heard:
             heard = self._heard  # before the letters: what comes meanwhile is counted the next time
-            counted = Counter(letter.topic for letter in self.letters())
+            counted = Counter((letter.topic, letter.reason) for letter in self.letters())
             self._counted = (heard, counted)
         return counted
 
