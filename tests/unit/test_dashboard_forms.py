@@ -105,6 +105,14 @@ def test_a_replay_is_settled_once() -> None:
     assert settled.settled(NOW + 999).fields == settled.fields
 
 
+def test_letters_are_settled_once() -> None:
+    """As a replay is: a time that counts from now would move on between the preview and the act."""
+    asked = Asked.of({"since": "2h", "until": "15m"}).settled(NOW)
+    assert asked.selection(NOW + 999) == asked.selection(NOW)
+    assert asked.fields["until"] == "2025-11-24T15:45:00.000+00:00"
+    assert Asked.of({}).settled(NOW).selection(NOW + 999).until == NOW
+
+
 def test_one_record_is_replayed_by_its_place() -> None:
     """Without a time, for the place says it all; what is no place is told."""
     wanted = again.Wanted.of({"record": "shop.tasks.high/3/15", "ids": "same"})
