@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from taskstream.admin.letters import Ledger, Letter, letter_of
 from taskstream.admin.selection import Facts, Selection
@@ -36,6 +36,17 @@ class Morgue:
                 self._take(record)
             self._heard += len(records)
             self.caught_up = caught_up
+
+    def forget(self, firsts: Mapping[int, int]) -> None:
+        """Leaves out letters that Kafka has deleted: nobody can redrive them any more.
+
+        Args:
+            firsts: by partition, the first offset that is still there.
+        """
+        with self._lock:
+            if gone := self._ledger.forget(firsts):
+                self._kept = max(0, self._kept - gone)
+                self._heard += 1  # what was listed and counted before is not so any more
 
     def letters(self) -> tuple[Letter, ...]:
         """The open letters, the newest first."""

@@ -175,6 +175,11 @@ def test_a_task_is_told_from_its_row_to_its_arguments(stage: Stage) -> None:
         listed = visitor.get("/tasks?state=dead&task=never_works&text=NO+42")
         assert failing.id in listed.text
         assert working.id not in listed.text
+        for filters in ("error=Value*", "text=ValueErr", "state=dead&state=retrying"):
+            listed = visitor.get(f"/tasks?{filters}")
+            (link,) = re.findall(r'href="(/replay\?[^"]+)"', listed.text)
+            preview = html.unescape(link).replace("/replay?", "/replay/preview?")
+            assert "1 task would be published again." in visitor.get(preview).text
         whole = visitor.get(f"/tasks/{failing.id}").text
         assert whole.count("<summary>Traceback") == 3
         assert "no 42 will do" in whole

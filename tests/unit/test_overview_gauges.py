@@ -1,7 +1,7 @@
 """What the dashboard's /metrics makes of what was seen; asks no server.
 
 Broken on purpose once, and seen to fail: a look that counts for ever, an unknown age told as 0, dead letters told
-before all of them are read, kinds of letters without a bound.
+before all of them are read, kinds of letters without a bound, letters counted on that Kafka has deleted.
 """
 
 from dataclasses import replace
@@ -9,9 +9,12 @@ from dataclasses import replace
 from taskstream import App
 from taskstream.admin.overview import gauges
 from taskstream.admin.overview.live import Live, Look
+from taskstream.admin.overview.morgue import Morgue
 from taskstream.admin.queues import Lane
 from taskstream.admin.workers import Worker
+from taskstream.broker.records import Record
 from taskstream.core.clock import ManualClock
+from taskstream.core.envelope import Death, Envelope, bury, write
 from taskstream.observability import table
 from taskstream.observability.metrics import OTHER, Metrics
 
@@ -46,6 +49,20 @@ def test_dead_letters_are_told_once_all_are_read() -> None:
     assert not metrics.series(table.DEAD_OPEN)
     live.morgue.caught_up = True
     assert metrics.series(table.DEAD_OPEN) == {("tasks", "ValueError"): 3.0}
+
+
+def test_letters_that_kafka_has_deleted_are_open_no_more() -> None:
+    """By retention, while the dashboard lives on: nobody could redrive them, and an alert would never end."""
+    morgue = Morgue()
+    death = Death("Fatal", "no", "shop.tasks.high/2/17", 5.0)
+    for partition, offset in ((0, 3), (0, 4), (1, 3)):
+        headers = bury(write(Envelope("charge", id=f"{partition}-{offset}", attempt=1)), death, ())
+        record = Record("shop.dead", partition, offset, b"k", b"v", tuple(headers), 6.0)
+        morgue.hear([record], True)
+    assert morgue.by_kind() == {("shop.tasks.high", "Fatal"): 3}
+    morgue.forget({0: 4, 1: 0})
+    assert {letter.id for letter in morgue.letters()} == {"0-4", "1-3"}
+    assert morgue.by_topic() == {"shop.tasks.high": 2}
 
 
 def test_an_age_that_nobody_could_tell_is_left_out() -> None:
