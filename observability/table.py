@@ -492,10 +492,6 @@ SCHEDULE_FAILURES = Metric(
     "taskstream.schedule.failures", Kind.COUNTER, "{firing}",
     "firings, or notes of them, that Kafka did not take; they are tried again", (SCHEDULE,),
 )
-CLIENTS_REPLACED = Metric(
-    "taskstream.clients.replaced", Kind.COUNTER, "{client}",
-    "Kafka clients that had lost all brokers and were made anew", (CLIENT,),
-)
 QUEUE_LAG = Metric(
     "taskstream.queue.lag", Kind.GAUGE, "{task}",
     "tasks in Kafka that the app's own group has not finished, with or without a worker (dashboard)",
@@ -525,6 +521,10 @@ LOOK_AGE = Metric(
     "taskstream.look.age", Kind.GAUGE, "s",
     "time since the dashboard has last seen queues and workers, or since it began to look; what it tells of "
     "them is absent beyond 300 s (dashboard)",
+)
+CLIENTS_REPLACED = Metric(
+    "taskstream.clients.replaced", Kind.COUNTER, "{client}",
+    "Kafka clients that had lost all brokers and were made anew", (CLIENT,),
 )
 INFO = Metric(
     "taskstream.info", Kind.GAUGE, "1",
