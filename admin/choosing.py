@@ -196,11 +196,11 @@ def _unwanted(plan: Plan, rows: Iterable[Row]) -> Skip | None:
     row = current(row for row in rows if row.finished is not None and row.finished <= plan.settled)
     if row is None:
         return Skip.NO_OUTCOME
-    told = (row.error or "").casefold()
+    text = plan.text.casefold()
     wanted = (
         (not plan.states or row.state in plan.states)
         and (not plan.error or fnmatchcase(row.error_type or "", plan.error))
-        and plan.text.casefold() in told
+        and any(text in (told or "").casefold() for told in (row.error_type, row.error))
     )
     return None if wanted else Skip.OUTCOME
 

@@ -118,6 +118,21 @@ class Ledger:
         if known is not None and self._keeps_closed:
             self._letters[place] = replace(known, closed=known.closed or closing)
 
+    def forget(self, firsts: Mapping[int, int]) -> int:
+        """Leaves out letters that Kafka has deleted; returns how many.
+
+        Args:
+            firsts: by partition, the first offset that is still there.
+        """
+        gone = [
+            place
+            for place, letter in self._letters.items()
+            if letter.offset < firsts.get(letter.partition, 0)
+        ]
+        for place in gone:
+            del self._letters[place]
+        return len(gone)
+
     def letters(self) -> tuple[Letter, ...]:
         """One for each run of a task, the newest first."""
         found: dict[tuple[str, int], Letter] = {}

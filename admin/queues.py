@@ -318,6 +318,16 @@ def standing(app: "App") -> QueueOrders:
     return control.queues
 
 
+def holding(app: "App", target: str) -> tuple[str, ...]:
+    """What holds tasks of a target back now, a sentence each: orders to it, its queue and its priorities.
+
+    Raises:
+        ConfigError: the app has no such queue, priority or task.
+        BrokerError: Kafka refused or can't be reached, or `init` was never run.
+    """
+    return _holding(standing(app), find(app, target))
+
+
 def find(app: "App", target: str) -> Target:
     """What an order to that target would be about.
 
@@ -384,14 +394,12 @@ def _ordered(
 ) -> Ordered:
     orders = standing(app)
     given = [one.since for one in orders.orders if one.verb == verb and one.target in known.targets]
-    concerned = {of_queue(queue) for queue, _ in known.lanes}
-    concerned |= {*known.targets, *(of_queue(*lane) for lane in known.lanes)}
     return Ordered(
         verb=verb,
         target=known.name,
         changed=changed,
         since=max(given, default=None),
-        holding=tuple(str(one) for one in orders.holding(concerned)),
+        holding=_holding(orders, known),
         lanes=tuple(_lanes(app, known.lanes, orders, {}, clock=clock)),
         workers=tuple(
             worker
@@ -399,3 +407,9 @@ def _ordered(
             if {queue for queue, _ in known.lanes} & set(worker.queues)
         ),
     )
+
+
+def _holding(orders: QueueOrders, known: Target) -> tuple[str, ...]:
+    concerned = {of_queue(queue) for queue, _ in known.lanes}
+    concerned |= {*known.targets, *(of_queue(*lane) for lane in known.lanes)}
+    return tuple(str(one) for one in orders.holding(concerned))

@@ -90,7 +90,7 @@ class ReplayRequest:
         where: a condition over the decoded arguments (`admin.where`); empty for none.
         states: only tasks that were in one of these states when the replay was settled; empty for all.
         error: the same by the error's type, a name or a pattern as `*Timeout`; empty for all.
-        text: the same by a text in the error, small and capital letters being the same; empty for all.
+        text: the same by a text in the error's type or its text, small and capital letters being the same; empty for all.
         ids: "new" makes each a new task, which says of which one it is the replay; "same" makes it a
             further run of the same task.
         to_topic: where they are published; None for the topic they stand in.

@@ -80,6 +80,17 @@ def value(metric: Metric, by: str = "", *, how: str = "sum", where: str = APP, l
     return Query(_summed(how, by, inner), legend or _legend(by, metric), (metric,))
 
 
+def seen_by(metric: Metric, by: str = "", *, largest: bool = False, where: str = APP, legend: str = "") -> Query:  # fmt: skip
+    """What dashboards tell: each of them the same, so of several the largest value counts.
+
+    Then the sum over what `by` leaves out, or where `largest` the largest value.
+    """
+    labels = ", ".join(metric.label_names)
+    once = f"max by ({labels}) ({metric.prometheus_name}{{{where}}})"
+    expr = _summed("max" if largest else "sum", by, once)
+    return Query(expr, legend or _legend(by, metric), (metric,))
+
+
 def of_process(name: str, *, grows: bool = False) -> Query:
     """What each process tells of itself, by the name that it has at /metrics."""
     inner = f"{name}{{{PROCESS}}}"
@@ -294,6 +305,15 @@ def overview() -> model.Dashboard:
             figure("Workers", workers, warn=1, low=True),
             figure("Children", value(seen.CHILDREN), warn=1, low=True),
         ]),
+        ("With or without workers, as a dashboard sees it", [
+            figure("Not finished", seen_by(seen.QUEUE_LAG), span=6),
+            figure("Oldest", seen_by(seen.QUEUE_AGE, largest=True), "s", warn=300, bad=900, span=6),
+            figure("Open dead letters", seen_by(seen.DEAD_OPEN), warn=1, span=6),
+            figure("Seen", value(seen.LOOK_AGE, how="min"), "s", warn=60, bad=120, span=6, note="By the dashboard that looked last."),
+            chart("Not finished, by queue and priority", seen_by(seen.QUEUE_LAG, "queue, priority")),
+            chart("Age of the oldest, by queue and priority", seen_by(seen.QUEUE_AGE, "queue, priority"), "s"),
+            chart("Workers alive, by queue", seen_by(seen.WORKERS, "queue")),
+        ]),
         ("Alerts", [
             listing("Firing", firing, {"alertname": "alert", "severity": "severity", "queue": "queue", "priority": "priority", "instance": "process"}, span=24,
                     note="What each of them means, and what to do: docs/monitoring.md."),
@@ -311,7 +331,9 @@ def overview() -> model.Dashboard:
             chart("Age of the oldest task that is not finished", value(seen.OLDEST_AGE, "queue, priority", how="max"), "s"),
             chart("Slots taken", part(value(seen.RUNNING), value(seen.SLOTS), "taken"), "percentunit", most=1),
             chart("Delayed tasks, by topic", value(seen.DELAYED, "topic")),
-            chart("Held back by a pause or a drain", value(seen.HELD_BACK, "queue, priority")),
+            chart("Held back by a pause or a drain", [
+                value(seen.HELD_BACK, "queue, priority"), seen_by(seen.QUEUE_HELD, "queue, priority", legend=f"{BY_LANE}: an order holds"),
+            ]),
             chart("Halted, fenced, full", [
                 value(seen.HALTED, how="max", legend="halted"), value(seen.FENCED, how="max", legend="fenced"),
                 value(seen.PAUSED, legend="full partitions"),
@@ -490,6 +512,8 @@ def dead() -> model.Dashboard:
             figure("Of all attempts", part(_state("dead"), rate(seen.ATTEMPTS)), "percentunit", warn=0.01, bad=0.1, span=6),
             figure("Least budget of deaths", value(seen.DEATH_BUDGET, how="min"), "percentunit", warn=0.25, low=True, span=6),
             figure("Halted priorities", value(seen.HALTED), bad=1, span=6),
+            listing("Open now, as a dashboard sees it", seen_by(seen.DEAD_OPEN, "queue, reason"), {"queue": "queue", "reason": "reason", "Value": "dead letters"}),
+            chart("Open dead letters, by queue", seen_by(seen.DEAD_OPEN, "queue"), span=12, stacked=True),
             chart("Dead letters, by queue and reason", rate(seen.DEAD, "queue, reason"), "cps", span=12, stacked=True),
             chart("Share of attempts that die", part(died, rate(seen.ATTEMPTS, "queue, priority")), "percentunit", span=12, limit=0.1),
             listing("By reason, over the time that is shown", grown(seen.DEAD, "queue, reason"), {"queue": "queue", "reason": "reason", "Value": "dead letters"}),

@@ -30,14 +30,15 @@ HERE = Path(__file__).parent
 METRICS_HEAD = """\
 **Prometheus.** `taskstream worker APP --health-port 9464` serves `/metrics`: what the worker's parent counts, its
 children (which tell it once a second), and the scheduler beside it (every two seconds).
-`taskstream scheduler APP --health-port 9465` serves its own. They listen on 127.0.0.1, without a password;
+`taskstream scheduler APP --health-port 9465` serves its own. The [dashboard](dashboard.md#metrics) serves those that say
+"(dashboard)" at its `/metrics`, with or without a worker, and a token where it has one. Workers and schedulers listen on 127.0.0.1, without a password;
 `--health-host 0.0.0.0` lets others in, which a container needs. `curl -s localhost:9464/metrics` shows all of it, and
 this scrapes it:
 
 ```yaml
 scrape_configs:
   - job_name: shop  # the app: boards and alerts tell apps apart by it (docs/monitoring.md)
-    static_configs: [{targets: ["localhost:9464", "localhost:9465"]}]
+    static_configs: [{targets: ["localhost:9464", "localhost:9465", "localhost:8787"]}]
 ```
 
 **OTLP.** With `otlp_endpoint` set, workers and schedulers also send the same numbers, under the same names and the

@@ -295,7 +295,7 @@ CLIENT = Label(
     "hops, firings and notes, elsewhere publish",
 )
 QUANTILE = Label("quantile", "0.5 or 0.99")
-ROLE = Label("role", "worker, scheduler or publisher")
+ROLE = Label("role", "worker, scheduler, dashboard or publisher")
 APP = Label("app", "the app's name")
 VERSION = Label("version", "the version of taskstream", "service.version")
 
@@ -492,6 +492,36 @@ SCHEDULE_FAILURES = Metric(
     "taskstream.schedule.failures", Kind.COUNTER, "{firing}",
     "firings, or notes of them, that Kafka did not take; they are tried again", (SCHEDULE,),
 )
+QUEUE_LAG = Metric(
+    "taskstream.queue.lag", Kind.GAUGE, "{task}",
+    "tasks in Kafka that the app's own group has not finished, with or without a worker (dashboard)",
+    (QUEUE, PRIORITY),
+)
+QUEUE_AGE = Metric(
+    "taskstream.queue.age", Kind.GAUGE, "s",
+    "time since the oldest of them was written to Kafka; 0 where there is none (dashboard)",
+    (QUEUE, PRIORITY),
+)
+QUEUE_HELD = Metric(
+    "taskstream.queue.held", Kind.GAUGE, "{priority}",
+    "1 while a pause or a drain of the priority or its queue holds, else 0 (dashboard)",
+    (QUEUE, PRIORITY),
+)
+WORKERS = Metric(
+    "taskstream.workers", Kind.GAUGE, "{worker}",
+    "workers alive that take tasks of the queue, by their heartbeats; 0 where there is none (dashboard)",
+    (QUEUE,),
+)
+DEAD_OPEN = Metric(
+    "taskstream.dead.open", Kind.GAUGE, "{task}",
+    "dead letters that nobody has redriven or purged, 200,000 at most; absent where there is none (dashboard)",
+    (QUEUE, REASON),
+)
+LOOK_AGE = Metric(
+    "taskstream.look.age", Kind.GAUGE, "s",
+    "time since the dashboard has last seen queues and workers, or since it began to look; what it tells of "
+    "them is absent beyond 300 s (dashboard)",
+)
 CLIENTS_REPLACED = Metric(
     "taskstream.clients.replaced", Kind.COUNTER, "{client}",
     "Kafka clients that had lost all brokers and were made anew", (CLIENT,),
@@ -564,9 +594,9 @@ METRICS = (
     WATERMARK_GAP, PAUSED, HALTED, DEATH_BUDGET, FENCED, ORDERS, HELD_BACK, DEFERRED, COMMIT_FAILURES,
     COMMIT_AGE, REBALANCES, REBALANCE_DURATION, CHILDREN, CHILD_DEATHS, CHILD_CPU, CHILD_MEMORY, ROWS_PENDING,
     ROWS_PER_BATCH, STORE_FAILURES, STORELESS, DELAYED, MOVED, DELAY_LATENESS, SCHEDULES_FIRED,
-    SCHEDULE_LATENESS, SCHEDULES_SKIPPED, SCHEDULE_FAILURES, CLIENTS_REPLACED, INFO, KAFKA_CONNECTS,
-    KAFKA_DISCONNECTS, KAFKA_RTT, KAFKA_TX, KAFKA_TX_BYTES, KAFKA_RX_BYTES, KAFKA_RETRIES, KAFKA_ERRORS,
-    KAFKA_TIMEOUTS, KAFKA_QUEUED, KAFKA_QUEUED_BYTES, KAFKA_FETCHED, KAFKA_FETCHED_BYTES, KAFKA_WAITING,
+    SCHEDULE_LATENESS, SCHEDULES_SKIPPED, SCHEDULE_FAILURES, QUEUE_LAG, QUEUE_AGE, QUEUE_HELD, WORKERS,
+    DEAD_OPEN, LOOK_AGE, CLIENTS_REPLACED, INFO, KAFKA_CONNECTS, KAFKA_DISCONNECTS, KAFKA_RTT, KAFKA_TX,
+    KAFKA_TX_BYTES, KAFKA_RX_BYTES, KAFKA_RETRIES, KAFKA_ERRORS, KAFKA_TIMEOUTS, KAFKA_QUEUED, KAFKA_QUEUED_BYTES, KAFKA_FETCHED, KAFKA_FETCHED_BYTES, KAFKA_WAITING,
 )
 # fmt: on
 """All metrics, in the order of a task's life, then of the machinery, then of the Kafka clients."""
@@ -584,7 +614,11 @@ PROCESS_METRICS = (
 )  # fmt: skip
 """What a process tells of itself: the name that prometheus_client gives it, and the conventions' one, for OTLP."""
 
-WORKER_ROLE, SCHEDULER_ROLE, PUBLISHER_ROLE = "worker", "scheduler", "publisher"
+WORKER_ROLE, SCHEDULER_ROLE, DASHBOARD_ROLE = "worker", "scheduler", "dashboard"
+PUBLISHER_ROLE = "publisher"
+
+OF_DASHBOARD = (QUEUE_LAG, QUEUE_AGE, QUEUE_HELD, WORKERS, DEAD_OPEN, LOOK_AGE)
+"""What the dashboard's page tells, and no other: it needs no worker, and each dashboard tells the same."""
 
 
 def lane_labels(lane: str) -> dict[str, str]:

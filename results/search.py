@@ -5,6 +5,7 @@ seconds. Its `Mark` says where the next one goes on, so that a page costs the sa
 """
 
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from taskstream.core.clock import Clock
@@ -61,6 +62,7 @@ class Search(NamedTuple):
         worker: who ran it last.
         since: it came into being then or later.
         until: it came into being before.
+        error: the error's type, a name or a pattern as `*Timeout`.
         text: stands in the error's type or text; small and capital letters are the same.
     """
 
@@ -72,6 +74,7 @@ class Search(NamedTuple):
     worker: str = ""
     since: float | None = None
     until: float | None = None
+    error: str = ""
     text: str = ""
 
     def matches(self, row: Row) -> bool:
@@ -85,6 +88,7 @@ class Search(NamedTuple):
             and (not self.worker or row.worker == self.worker)
             and (self.since is None or row.born >= self.since)
             and (self.until is None or row.born < self.until)
+            and (not self.error or fnmatchcase(row.error_type or "", self.error))
             and (not self.text or self._tells(row))
         )
 

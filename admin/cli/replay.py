@@ -121,7 +121,9 @@ def run(
     error: Annotated[
         str, typer.Option(help="Only tasks whose last error is of this type, or of a pattern.")
     ] = "",
-    text: Annotated[str, typer.Option(help="Only tasks whose last error's text has this.")] = "",
+    text: Annotated[
+        str, typer.Option(help="Only tasks whose last error has this in its type or text.")
+    ] = "",
     new_ids: Annotated[
         bool,
         typer.Option(

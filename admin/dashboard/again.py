@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -46,10 +47,15 @@ class Wanted:
     """What is to be replayed, as it stands in an address or a form.
 
     Args:
-        fields: by name.
+        fields: by name; several states have a comma between them.
     """
 
     fields: Mapping[str, str]
+
+    @classmethod
+    def in_address(cls, given: QueryParams) -> "Wanted":
+        """What is wanted in an address, where each state stands by itself."""
+        return cls.of({**given, "state": ",".join(filter(None, given.getlist("state")))})
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> "Wanted":
@@ -61,6 +67,7 @@ class Wanted:
         flaws, asked = Flaws(), self.fields
         for name in ("since", "until"):
             flaws.read(name, asked, lambda text: instant(text, now))
+        flaws.read("state", asked, read_states)
         flaws.read("where", asked, Where)
         flaws.read("rate", asked, read_rate)
         flaws.read("shadow", asked, lambda text: check_part("shadow", text))
@@ -91,7 +98,7 @@ class Wanted:
             tasks=(asked["task"],) if asked["task"] else (),
             key=asked["key"] or None,
             where=asked["where"],
-            states=(asked["state"],) if asked["state"] else (),
+            states=read_states(asked["state"]),
             error=asked["error"],
             text=asked["text"],
             shadow=asked["shadow"],
@@ -112,12 +119,12 @@ class Again:
 
     async def replay(self, request: Request) -> Response:
         """What to replay, and the replays that the brokers know of."""
-        return self._form(request, Wanted.of(request.query_params), {})
+        return self._form(request, Wanted.in_address(request.query_params), {})
 
     async def replay_preview(self, request: Request) -> Response:
         """What a replay would publish, and the form that does it."""
         now = self._shell.clock.now()
-        wanted = Wanted.of(request.query_params)
+        wanted = Wanted.in_address(request.query_params)
         flaws = wanted.flaws(now)
         if flaws:
             return self._form(request, wanted, flaws)
@@ -230,6 +237,7 @@ class Again:
         return self._shell.streamed(
             request, "replay.html", "Replay", look, status=400 if flaws else 200,
             queues=self._shell.app.queues, states=STATES, asked=wanted.fields, flaws=flaws,
+            ticked=wanted.fields["state"].split(","),
         )  # fmt: skip
 
     async def order_preview(self, request: Request) -> Response:
@@ -239,15 +247,12 @@ class Again:
 
         def count() -> Mapping[str, Any]:
             app = self._shell.app
-            holding = [
-                str(one) for one in queues.standing(app).orders if one.target.startswith(target)
-            ]
             waiting = queues.waiting(app, target)
             told = [
                 MEANINGS[verb],
                 f"{waiting.queued:,} tasks are queued or run.",
                 f"{waiting.retrying:,} are to be tried again, {waiting.delayed:,} are delayed.",
-                *(f"Now {one}." for one in holding),
+                *(f"Now {one}." for one in queues.holding(app, target)),
             ]
             return {"told": told, "count": max(1, waiting.total), "samples": ()}
 
@@ -304,6 +309,15 @@ def read_record(text: str) -> tuple[str, int, int]:
     if not topic or not _is_number(partition) or not _is_number(offset):
         raise ConfigError(f"record {text!r} is none: write topic/partition/offset")
     return topic, int(partition), int(offset)
+
+
+def read_states(text: str) -> tuple[State, ...]:
+    """States with commas between them. Raises ConfigError."""
+    names = [name for name in text.split(",") if name]
+    for name in names:
+        if name not in STATES:
+            raise ConfigError(f"no attempt ends as {name!r}: use {', '.join(STATES)}")
+    return tuple(map(State, names))
 
 
 def _is_number(text: str) -> bool:

@@ -60,6 +60,14 @@ class Asked:
         flaws.read("where", self.fields, _where)
         return flaws.told
 
+    def settled(self, now: float) -> "Asked":
+        """The same with times as they are meant now: what dies later is not meant. Raises ConfigError."""
+        fields = dict(self.fields)
+        for name in ("since", "until"):
+            if fields[name]:
+                fields[name] = moment(instant(fields[name], now))
+        return Asked({**fields, "until": fields["until"] or moment(now)})
+
     def selection(self, now: float) -> Selection:
         """The letters that are meant. Raises ConfigError."""
         asked = self.fields
@@ -137,13 +145,12 @@ class Dead:
             raise ConfigError(f"what {what!r} is none: use {' or '.join(WHATS)}")
         asked = Asked.of(request.query_params)
         now = self._shell.clock.now()
-        if not asked.fields["until"]:
-            # What dies after this moment is not in the preview, and so must not be touched either.
-            asked = Asked({**asked.fields, "until": moment(now)})
-        selection = asked.selection(now)
         flaws = asked.flaws(now)
         if flaws:
             raise ConfigError("; ".join(flaws.values()))
+        # What is not in the preview must not be touched: a time like 15m would be another one when the form is sent.
+        asked = asked.settled(now)
+        selection = asked.selection(now)
         return self._shell.streamed(
             request, "preview.html", f"Preview of a {what}",
             lambda: self._previewed(request, what, asked, selection), what=what, asked=asked,

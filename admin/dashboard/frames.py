@@ -27,6 +27,7 @@ class Frames:
     def __init__(self, live: Live, clock: Clock, *, read_only: bool = False) -> None:
         self._live = live
         self._clock = clock
+        self._read_only = read_only
         self._lock = threading.Lock()
         self._kept: dict[tuple[str, str], tuple[float, str]] = {}
         self._parts: Mapping[str, Callable[[], Mapping[str, Any]]] = {
@@ -79,7 +80,8 @@ class Frames:
         return {"dead": dead[: views.SHOWN_FAILURES], "again": again[: views.SHOWN_RETRIES]}
 
     def _errors(self) -> Mapping[str, Any]:
-        return {"errors": views.error_lines(self._live.pulse.errors())[: views.SHOWN_ERRORS]}
+        found = views.error_lines(self._live.pulse.errors())[: views.SHOWN_ERRORS]
+        return {"errors": found, "read_only": self._read_only}
 
     def _workers(self) -> Mapping[str, Any]:
         look = self._live.look

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskstream.admin.dashboard.render import render
@@ -23,6 +23,10 @@ from taskstream.core.clock import Clock
 
 OPEN = ("/static/", "/login")
 """What anybody may see: no data is there."""
+
+
+FIGURES = "/metrics"
+"""What programs fetch: they get no form and no cookie, and nobody acts there, so it asks for no user."""
 
 
 class Guard:
@@ -65,9 +69,12 @@ class Guard:
         await (self._inner if response is None else response)(scope, receive, answer)
 
     def _refused(self, request: Request, headers: dict[str, str]) -> Response | None:
+        path = path_of(request)
         if not knows_host(self._access, headers):
             return refused(request, 421, "Unknown host", "Call it by a name that it knows: --allow-host adds one.")  # fmt: skip
-        path = path_of(request)
+        if path == FIGURES:
+            known = is_in(self._access, headers, self._clock.now())
+            return None if known else refused(request, 401, "Unknown", "Send the token as a bearer.")  # fmt: skip
         if path.startswith(OPEN):
             return None
         if user_of(self._access, headers) is None:
@@ -83,7 +90,10 @@ class Guard:
 
 
 def refused(request: Request, status: int, title: str, text: str) -> Response:
-    """A short page that says no."""
+    """A short page that says no; a line of text where programs ask."""
+    if path_of(request) == FIGURES:
+        asks = {"www-authenticate": "Bearer"} if status == 401 else {}
+        return PlainTextResponse(f"{title}. {text}\n", status, asks)
     page = render("refused.html", root=root_of(request), title=title, text=text)
     return Response(page, status, media_type="text/html")
 

@@ -7,12 +7,15 @@ from secrets import token_urlsafe
 
 from taskstream.core.clock import Clock
 from taskstream.core.errors import ConfigError, TaskstreamError
+from taskstream.observability.logs import REPORT_IT, logger
 
 AT_ONCE = 4
 """How many run at once; more are refused."""
 
 KEPT = 50
 """How many are remembered."""
+
+_log = logger(__name__)
 
 Work = Callable[[Callable[[int, int], None], Callable[[], bool]], Sequence[str]]
 """Does it, given what to tell of the progress and what to ask whether to stop; gives what came of it."""
@@ -99,5 +102,8 @@ class Jobs:
             job.told = work(progress, job.stopping.is_set)
         except TaskstreamError as error:
             job.trouble = str(error)
+        except Exception as error:  # noqa: BLE001 - else its page would say that it was done
+            job.trouble = f"it failed unexpectedly, as the log tells: {type(error).__name__}"
+            _log.exception("an action failed", what=job.title, advice=REPORT_IT)
         finally:
             job.finished = self._clock.now()

@@ -140,6 +140,7 @@ _DONE: dict[str, Any] = {
     "cancel": "A cancel was requested: the task ends within a second or so.",
     "ended": "There was nothing to cancel: the task has ended.",
     "order": "The order is given: workers follow it within a second or so.",
+    "run": "The schedule's task is published: it runs as soon as a worker takes it.",
     "scale": "The order is given: workers follow it within a second or so.",
 }
 

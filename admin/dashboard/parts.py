@@ -1,4 +1,7 @@
-"""What pages fetch after their first byte: what has to wait for Kafka or Jaeger, and what is sent live."""
+"""What pages fetch after their first byte: what has to wait for Kafka or Jaeger, and what is sent live.
+
+And what Prometheus fetches, which is no page.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,8 +16,11 @@ from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.shell import Shell, aside
 from taskstream.admin.dashboard.waterfall import Waterfall, waterfall
 from taskstream.admin.overview import views
+from taskstream.admin.overview.gauges import of_overview
 from taskstream.core.errors import ServerError
 from taskstream.observability.collector import from_jaeger
+from taskstream.observability.exposition import Exposition
+from taskstream.observability.metrics import Metrics
 
 SEND_EVERY = 1.0
 """Seconds between two looks at what has changed."""
@@ -39,6 +45,9 @@ class Parts:
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
         self._visitors = 0
+        metrics = Metrics()
+        of_overview(metrics, shell.live, shell.app.name)
+        self._metrics = Exposition(metrics)
 
     async def live(self, request: Request) -> Response:
         """Server-sent events: the named parts, each when it has changed."""
@@ -117,6 +126,13 @@ class Parts:
         return self._part(
             request, "trace", trace=found, trouble=trouble, link=f"{url}/trace/{trace_id}"
         )
+
+    async def metrics(self, request: Request) -> Response:
+        """What is so with or without a worker, for Prometheus."""
+        self._shell.live.start()
+        accept = request.headers.get("accept", "")
+        page = await aside(lambda: self._metrics(accept))
+        return Response(page.body, headers={"content-type": page.content_type})
 
     def _part(self, request: Request, name: str, **given: Any) -> Response:
         """A part, or, for who asks without scripts, a page with nothing else."""

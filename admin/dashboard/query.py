@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from taskstream.admin.dashboard.flaws import Flaws
 from taskstream.core.errors import ConfigError
 from taskstream.core.moments import instant
-from taskstream.core.states import State
+from taskstream.core.states import JUDGED, State
 from taskstream.results.search import Mark, Search
 
 FINDABLE = (
@@ -33,6 +33,7 @@ class Query:
         worker: who ran it last.
         since: not older than this.
         until: older than this.
+        error: the error's type, a name or a pattern as `*Timeout`.
         text: in the error's type or text.
         after: where the page before ended; empty for the first page.
     """
@@ -45,6 +46,7 @@ class Query:
     worker: str = ""
     since: str = ""
     until: str = ""
+    error: str = ""
     text: str = ""
     after: str = ""
 
@@ -65,11 +67,28 @@ class Query:
 
     @property
     def as_replay(self) -> str:
-        """The same as a replay asks for it, as far as it can."""
-        told = {name: getattr(self, name) for name in ("queue", "priority", "key", "until", "text")}
+        """The same as a replay asks for it, as far as it can.
+
+        Empty where only states are asked for in which no attempt ends: without them it would mean all others.
+        """
+        ended = [state for state in self.states if state in JUDGED]
+        if self.states and not ended:
+            return ""
+        told = {name: getattr(self, name) for name in _AS_REPLAY}
         told["task"] = escape(self.task)
         told["since"] = self.since or "1h"
-        told["state"] = self.states[0] if len(self.states) == 1 else ""
+        pairs = [(name, text) for name, text in told.items() if text]
+        return urlencode([*pairs, *(("state", state) for state in ended)])
+
+    @property
+    def as_letters(self) -> str:
+        """The same as dead letters are asked for by it, as far as they can; their reason is the error's type."""
+        told = {
+            "task": escape(self.task),
+            "reason": self.error,
+            "since": self.since,
+            "until": self.until,
+        }
         return urlencode({name: text for name, text in told.items() if text})
 
     @property
@@ -110,6 +129,7 @@ class Query:
             worker=self.worker,
             since=_moment(self.since, now),
             until=_moment(self.until, now),
+            error=self.error,
             text=self.text,
         )
 
@@ -118,7 +138,8 @@ class Query:
         return Mark.parse(self.after) if self.after else None
 
 
-_TEXTS = ("task", "queue", "priority", "key", "worker", "since", "until", "text", "after")
+_AS_REPLAY = ("queue", "priority", "key", "until", "error", "text")
+_TEXTS = ("task", "queue", "priority", "key", "worker", "since", "until", "error", "text", "after")
 
 
 def _state(name: str) -> State:

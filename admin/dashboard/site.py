@@ -17,7 +17,7 @@ from taskstream.admin.dashboard.actions import Actions
 from taskstream.admin.dashboard.again import Again
 from taskstream.admin.dashboard.dead import Dead
 from taskstream.admin.dashboard.frames import Frames
-from taskstream.admin.dashboard.guard import Guard, refused
+from taskstream.admin.dashboard.guard import FIGURES, Guard, refused
 from taskstream.admin.dashboard.jobs import Jobs
 from taskstream.admin.dashboard.pages import Pages
 from taskstream.admin.dashboard.parts import Parts
@@ -89,6 +89,7 @@ def build(
         Route("/login", actions.login, methods=["POST"]),
         Route("/logout", actions.logout, methods=["POST"]),
         Route("/live", parts.live),
+        Route(FIGURES, parts.metrics),
         Route("/parts/story", parts.story),
         Route("/parts/values", parts.values),
         Route("/parts/trace", parts.trace),

@@ -21,6 +21,7 @@ from taskstream.admin.overview.rings import Ring, bucket_of
 from taskstream.admin.queues import Lane
 from taskstream.admin.workers import Worker
 from taskstream.broker.follow import Follower
+from taskstream.broker.topics import Topics
 from taskstream.core.audit import Action
 from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.errors import TaskstreamError
@@ -58,6 +59,9 @@ LOOK_EVERY = 3.0
 
 LOOKS = int(WINDOW / LOOK_EVERY)
 """How many looks are kept for the chart of what waits."""
+
+FORGET_EVERY = 60.0
+"""Seconds between two questions which dead letters Kafka has deleted since."""
 
 REST = 4.0
 """How many times as long as a look took the next one waits: a slow Kafka is not asked all the time."""
@@ -326,6 +330,7 @@ class Live:
         self.morgue = Morgue()
         self._letters: Follower | None = None
         self._look = Look()
+        self._begun = 0.0
         self._lag: deque[tuple[float, dict[str, int]]] = deque(maxlen=LOOKS)
         self._troubles: dict[str, str] = {}
         self._heard_all = False
@@ -340,6 +345,7 @@ class Live:
         with self._starting:
             if self._threads:
                 return
+            self._begun = self._clock.now()
             works = {"events": self._follow, "looks": self._look_again}
             if self._with_actions:
                 works["audit"] = self._read_actions
@@ -379,6 +385,12 @@ class Live:
     def look(self) -> Look:
         """Lanes and workers, as they were seen last."""
         return self._look
+
+    @property
+    def look_age(self) -> float:
+        """Seconds since that was seen; since the start, where nothing was seen yet."""
+        since = self._look.at or self._begun
+        return max(0.0, self._clock.now() - since) if since else 0.0
 
     @property
     def lag(self) -> list[tuple[float, dict[str, int]]]:
@@ -433,7 +445,13 @@ class Live:
             self._closing.wait(AGAIN_AFTER)
 
     def _look_again(self) -> None:
+        forgot_at = -FORGET_EVERY
+
         def ask() -> None:
+            nonlocal forgot_at
+            if self._clock.monotonic() - forgot_at >= FORGET_EVERY:
+                self._forget_letters()
+                forgot_at = self._clock.monotonic()
             dead = self.morgue.by_topic()
             lanes = queues.lanes(self._app, count_dead=False, clock=self._clock)
             told = [replace(lane, dead=dead[lane.topic]) for lane in lanes]
@@ -444,6 +462,12 @@ class Live:
             self._try("lanes", ask)
             took = self._clock.monotonic() - begun
             self._closing.wait(max(LOOK_EVERY, REST * took))
+
+    def _forget_letters(self) -> None:
+        topic = self._app.names.dead
+        with Topics(self._app.settings, client_id="taskstream-live") as topics:
+            ranges = topics.ranges(topic)
+        self.morgue.forget({place.partition: first for place, (first, _) in ranges.items()})
 
     def _try(self, name: str, work: Callable[[], None]) -> bool:
         """Whether it went well; a trouble is kept for the pages, and logged when it is a new one."""

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from taskstream.admin.letters import Ledger, Letter, letter_of
 from taskstream.admin.selection import Facts, Selection
@@ -25,7 +25,7 @@ class Morgue:
         self._heard = 0
         self._kept = 0
         self._listed: tuple[int, tuple[Letter, ...]] = (-1, ())
-        self._counted: tuple[int, Counter[str]] = (-1, Counter())
+        self._counted: tuple[int, Counter[tuple[str, str]]] = (-1, Counter())
         self.caught_up = False
         self.full = False
 
@@ -37,6 +37,17 @@ class Morgue:
             self._heard += len(records)
             self.caught_up = caught_up
 
+    def forget(self, firsts: Mapping[int, int]) -> None:
+        """Leaves out letters that Kafka has deleted: nobody can redrive them any more.
+
+        Args:
+            firsts: by partition, the first offset that is still there.
+        """
+        with self._lock:
+            if gone := self._ledger.forget(firsts):
+                self._kept = max(0, self._kept - gone)
+                self._heard += 1  # what was listed and counted before is not so any more
+
     def letters(self) -> tuple[Letter, ...]:
         """The open letters, the newest first."""
         with self._lock:
@@ -46,10 +57,17 @@ class Morgue:
 
     def by_topic(self) -> Counter[str]:
         """How many open letters came from each topic."""
+        counted: Counter[str] = Counter()
+        for (topic, _), number in self.by_kind().items():
+            counted[topic] += number
+        return counted
+
+    def by_kind(self) -> Counter[tuple[str, str]]:
+        """How many open letters came from each topic, by reason."""
         heard, counted = self._counted
         if heard != self._heard:
             heard = self._heard  # before the letters: what comes meanwhile is counted the next time
-            counted = Counter(letter.topic for letter in self.letters())
+            counted = Counter((letter.topic, letter.reason) for letter in self.letters())
             self._counted = (heard, counted)
         return counted
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from taskstream.admin.overview.live import Look, TaskCounts
+from taskstream.admin.overview.live import OTHERS, Look, TaskCounts
 from taskstream.admin.overview.rings import percentile
 from taskstream.admin.queues import Lane
 from taskstream.admin.workers import RunningTask, Worker
@@ -93,6 +93,11 @@ class TaskLine:
     median: float | None
     longest: float | None
 
+    @property
+    def others(self) -> bool:
+        """Whether it stands for many tasks, which no filter names."""
+        return self.name == OTHERS
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorLine:
@@ -109,6 +114,11 @@ class ErrorLine:
     task: str
     dead: int
     again: int
+
+    @property
+    def others(self) -> bool:
+        """Whether it stands for many kinds, which no filter names."""
+        return self.task == self.error == OTHERS
 
 
 def error_lines(errors: Mapping[tuple[str, str], Counter[State]]) -> list[ErrorLine]:

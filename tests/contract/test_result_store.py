@@ -287,6 +287,8 @@ def test_search_finds_what_matches_alone(store: ResultStore) -> None:
         within._replace(worker="host/1"): [full],
         within._replace(text="city: atl"): [bad],
         within._replace(text="oops"): [bad],
+        within._replace(error="O*s"): [bad],
+        within._replace(error="oops"): [],
         Search(since=start + 2, until=start + 3): [other],
         within._replace(task="ship", states=frozenset({State.SUCCEEDED})): [other],
         within._replace(task="ship", key="k-ä"): [],

@@ -4,7 +4,7 @@ Broken on purpose once, and seen to fail: `autoescape=False` in the templates' e
 without `refusal`, without its look at `read_only`, `Guard` without its look at the session, `admin.tasks.cancel`
 without `who`, `_record_at` without its look at the id, a schedule in code that can be changed, one that is added
 without `who`, a replay that is resumed without it, letters chosen without the condition, the forms of a schedule's page
-shown to who may only read.
+shown to who may only read, a gauge of the dashboard that nobody reads, `/metrics` open to who does not know the token.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from tests.support.eventually import eventually
@@ -30,10 +31,11 @@ from tests.support.hostile import HOSTILE
 from tests.support.stage import ROOT, Stage
 
 from taskstream import Handle, State
-from taskstream.admin import audit, replay, schedules
+from taskstream.admin import audit, queues, replay, schedules
 from taskstream.admin.dashboard import asgi
 from taskstream.core.ids import new_id
 from taskstream.core.replay import ReplayProgress, ReplayRequest
+from taskstream.observability import table
 from taskstream.results.row import Row, partition_of
 from taskstream.schemas.derive import derive
 
@@ -173,6 +175,11 @@ def test_a_task_is_told_from_its_row_to_its_arguments(stage: Stage) -> None:
         listed = visitor.get("/tasks?state=dead&task=never_works&text=NO+42")
         assert failing.id in listed.text
         assert working.id not in listed.text
+        for filters in ("error=Value*", "text=ValueErr", "state=dead&state=retrying"):
+            listed = visitor.get(f"/tasks?{filters}")
+            (link,) = re.findall(r'href="(/replay\?[^"]+)"', listed.text)
+            preview = html.unescape(link).replace("/replay?", "/replay/preview?")
+            assert "1 task would be published again." in visitor.get(preview).text
         whole = visitor.get(f"/tasks/{failing.id}").text
         assert whole.count("<summary>Traceback") == 3
         assert "no 42 will do" in whole
@@ -304,6 +311,60 @@ def test_a_cancel_is_on_record_with_who_and_why(stage: Stage) -> None:
         stage.worker()
         stage.wait_for([waiting], {State.CANCELLED: 1})
         assert visitor.post("/actions/cancel", form).headers["location"].endswith("?done=ended")
+
+
+def test_a_dashboard_tells_what_no_worker_is_there_to_tell(stage: Stage) -> None:
+    """After the last worker went: what waits and how old it is, that nobody works, and what died."""
+    dead = stage.task("never_works").publish(1)
+    worker = stage.worker()
+    stage.wait_for([dead], {State.DEAD: 1})
+    assert worker.stop() == 0
+    stage.task("add").publish_many([{"n": number} for number in range(5)])
+    queues.pause(stage.app, "queue:tasks.high")
+    with visiting(stage, user_header="X-User", token="secret") as visitor:
+        refused = visitor.get("/metrics")
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert "set-cookie" not in refused.headers
+        eventually(lambda: _tells(visitor), timeout=30)
+        found = _numbers(visitor)
+    lanes = {(queue, priority) for queue, some in stage.app.queues.items() for priority in some}
+    lag = {"queue": "tasks", "priority": "normal"}
+    assert found["taskstream_queue_lag"] == [
+        ({"queue": queue, "priority": priority}, 5.0 if priority == lag["priority"] else 0.0)
+        for queue, priority in sorted(lanes)
+    ]
+    ages = [value for labels, value in found["taskstream_queue_age_seconds"] if labels == lag]
+    assert 0 < ages[0] < 120
+    held = [labels for labels, value in found["taskstream_queue_held"] if value]
+    assert held == [{"queue": "tasks", "priority": "high"}]
+    assert {value for _, value in found["taskstream_workers"]} == {0.0}
+    letter = {"queue": "tasks", "reason": "ValueError"}
+    assert found["taskstream_dead_open"] == [(letter, 1.0)]
+    assert [labels["role"] for labels, _ in found["taskstream_info"]] == ["dashboard"]
+
+
+def _tells(visitor: Visitor) -> None:
+    """All of it is there, and the worker's last word has been heard."""
+    found = _numbers(visitor)
+    missing = [one for one in table.OF_DASHBOARD if one.sample_name not in found]
+    assert missing == []
+    assert sum(value for _, value in found["taskstream_queue_lag"]) == 5
+
+
+def _numbers(visitor: Visitor) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """By name what a dashboard's page says, in the order of the labels."""
+    answer = visitor.get("/metrics", authorization="Bearer secret")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "set-cookie" not in answer.headers
+    assert "<html" not in answer.text
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    for samples in found.values():
+        samples.sort(key=lambda sample: tuple(sorted(sample[0].items(), reverse=True)))
+    return found
 
 
 def test_workers_are_shown_and_scaled(stage: Stage) -> None:

@@ -122,6 +122,7 @@ def test_each_record_is_chosen_or_left_out_for_a_reason(
         ({"error": "Card*"}, [DIED], None),
         ({"error": "Timeout"}, [DIED], Skip.OUTCOME),
         ({"text": "No Money"}, [DIED], None),
+        ({"text": "carddecl"}, [DIED], None),
         ({"text": "no answer"}, [DIED], Skip.OUTCOME),
         ({"error": "*"}, [row(State.SUCCEEDED)], None),
         ({"text": "no"}, [row(State.SUCCEEDED)], Skip.OUTCOME),

@@ -1,12 +1,16 @@
 """What people type into the dashboard's forms, read and told back; asks no server.
 
 Broken on purpose once, and seen to fail: a field's error kept from its field, a zone's error told at the line,
-`Wanted.like` without the zone, `page_of` without quoting.
+`Wanted.like` without the zone, `page_of` without quoting, a list's link to its replay
+with the first state alone, with its states left out, and with a name that is not made a pattern.
 """
+
+from urllib.parse import parse_qs, parse_qsl
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import QueryParams
 
 from taskstream import App
 from taskstream.admin.dashboard import again, timetable
@@ -88,8 +92,10 @@ def test_filters_tell_all_that_is_wrong_at_once() -> None:
     assert sorted(query.flaws(NOW)) == ["after", "since", "state", "until"]
     asked = Asked.of({"where": "cents >", "since": "soon", "until": "2h"})
     assert sorted(asked.flaws(NOW)) == ["since", "where"]
-    wanted = again.Wanted.of({"where": "import os", "rate": "-1", "shadow": "a b"})
-    assert sorted(wanted.flaws(NOW)) == ["rate", "shadow", "since", "where"]
+    wanted = again.Wanted.of(
+        {"where": "import os", "rate": "-1", "shadow": "a b", "state": "dead,gone"}
+    )
+    assert sorted(wanted.flaws(NOW)) == ["rate", "shadow", "since", "state", "where"]
 
 
 def test_a_replay_is_settled_once() -> None:
@@ -97,6 +103,14 @@ def test_a_replay_is_settled_once() -> None:
     settled = again.Wanted.of({"since": "2h"}).settled(NOW)
     assert settled.fields["since"] == "2025-11-24T14:00:00.000+00:00"
     assert settled.settled(NOW + 999).fields == settled.fields
+
+
+def test_letters_are_settled_once() -> None:
+    """As a replay is: a time that counts from now would move on between the preview and the act."""
+    asked = Asked.of({"since": "2h", "until": "15m"}).settled(NOW)
+    assert asked.selection(NOW + 999) == asked.selection(NOW)
+    assert asked.fields["until"] == "2025-11-24T15:45:00.000+00:00"
+    assert Asked.of({}).settled(NOW).selection(NOW + 999).until == NOW
 
 
 def test_one_record_is_replayed_by_its_place() -> None:
@@ -107,6 +121,41 @@ def test_one_record_is_replayed_by_its_place() -> None:
     assert (asked.topics, asked.offsets, asked.since) == (("shop.tasks.high",), {3: (15, 16)}, None)
     for text in ("shop.tasks.high/3", "a/b/c", "//", "t/1/-1", "t/1/" + "9" * 30):
         assert list(again.Wanted.of({"record": text}).flaws(NOW)) == ["record"]
+
+
+def test_a_list_of_tasks_leads_to_the_replay_of_just_these() -> None:
+    """Each filter that a replay has, in its own words: a name is a pattern there, and states may be several."""
+    query = Query(("dead", "retrying"), task="send[1]", queue="tasks", since="2h", error="*Timeout", text="no answer")  # fmt: skip
+    wanted = again.Wanted.in_address(QueryParams(query.as_replay))
+    assert wanted.flaws(NOW) == {}
+    asked = wanted.request()
+    assert (asked.states, asked.error, asked.text) == (
+        ("dead", "retrying"),
+        "*Timeout",
+        "no answer",
+    )
+    assert (asked.tasks, asked.queue, asked.since) == (("send[[]1]",), "tasks", "2h")
+    # What the preview has settled comes back from a form, one text for each field.
+    assert again.Wanted.of(wanted.fields).request() == asked
+
+
+def test_no_replay_is_offered_of_what_has_not_ended() -> None:
+    """A replay can't ask for such states, and without them it would be one of all other tasks."""
+    assert Query(("running",)).as_replay == ""
+    (pair,) = parse_qs(Query(("running", "dead")).as_replay)["state"]
+    assert pair == "dead"
+    assert "state" not in parse_qs(Query().as_replay)
+
+
+def test_a_list_of_tasks_leads_to_their_letters() -> None:
+    """By the words that dead letters have for the same."""
+    query = Query(task="a*", error="*Timeout", since="2h", key="k")
+    assert Asked.of(dict(parse_qsl(query.as_letters))).flaws(NOW) == {}
+    assert dict(parse_qsl(query.as_letters)) == {
+        "task": "a[*]",
+        "reason": "*Timeout",
+        "since": "2h",
+    }
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast", "1e9"])

@@ -192,6 +192,7 @@ words_of_query = st.text(st.characters(codec="utf-8"), max_size=12).map(str.stri
         states=st.lists(st.sampled_from(FINDABLE), unique=True).map(tuple),
         task=words_of_query,
         key=words_of_query,
+        error=words_of_query,
         text=words_of_query,
         after=words_of_query,
     )

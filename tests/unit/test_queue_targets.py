@@ -3,8 +3,9 @@
 import pytest
 
 from taskstream import App
-from taskstream.admin.queues import find
+from taskstream.admin.queues import Target, _holding, find
 from taskstream.core.errors import ConfigError
+from taskstream.core.queue_orders import PAUSE, QueueOrder, QueueOrders
 
 
 @pytest.fixture
@@ -47,3 +48,16 @@ def test_what_names_nothing_is_refused(app: App, target: str) -> None:
     else:
         with pytest.raises(ConfigError, match="queue:NAME"):
             find(app, target)
+
+
+def test_what_holds_a_target_is_told_by_its_names() -> None:
+    """A queue whose name begins with that of another is another queue; a priority is held by its queue's order."""
+    orders = QueueOrders(
+        QueueOrder(PAUSE, target, 1.0)
+        for target in ("queue:thumbs", "queue:thumbs2", "queue:thumbs.high")
+    )
+    lanes = (("thumbs", "high"), ("thumbs", "low"))
+    whole = Target("queue:thumbs", ("queue:thumbs",), lanes)
+    assert _holding(orders, whole) == ("queue:thumbs is paused", "queue:thumbs.high is paused")
+    low = Target("queue:thumbs.low", ("queue:thumbs.low",), lanes[1:])
+    assert _holding(orders, low) == ("queue:thumbs is paused",)
