@@ -19,6 +19,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -239,11 +240,14 @@ class Metrics:
         """
         return self._histogram(metric, _values(metric, Kind.HISTOGRAM, labels))
 
-    def gauge(self, metric: Metric, read: Callable[[], Reading]) -> None:
+    def gauge(self, metric: Metric, read: Callable[[], Reading]) -> Callable[[], None]:
         """Asks `read` at each reading; a later call for the same metric adds to it.
 
         Where two of them have a value for the same labels, numbers of things are added up; of times and
         shares the largest counts.
+
+        Returns:
+            What ends it, for who asks on behalf of something that ends; safe to call again.
 
         Raises:
             ValueError: the metric is no gauge.
@@ -251,6 +255,7 @@ class Metrics:
         _check_kind(metric, Kind.GAUGE)
         with self._lock:
             self._gauges.setdefault(metric, []).append(read)
+        return partial(self._ask_no_more, metric, read)
 
     def mirror(self, metric: Metric, record: Callable[[Mapping[str, str], float], None]) -> None:
         """Also gives `record` the labels and the value of all that histograms of a metric see from now on.
@@ -322,6 +327,10 @@ class Metrics:
         """Another process has gone: what its gauges said counts no more."""
         with self._lock:
             self._others.pop(source, None)
+
+    def _ask_no_more(self, metric: Metric, read: Callable[[], Reading]) -> None:
+        with self._lock, suppress(ValueError):
+            self._gauges[metric].remove(read)
 
     def _counter(self, metric: Metric, labels: Labels) -> Counter:
         series = self._counters.get(metric)
