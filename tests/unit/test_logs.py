@@ -58,7 +58,9 @@ def configured(*, json: bool, level: str = "info") -> io.StringIO:
 def heard_by_nobody_else() -> None:
     """Takes pytest's own handlers away, which keep all records, and raise where a line can't be made."""
     root = logging.getLogger()
-    root.handlers[:] = [one for one in root.handlers if type(one).__module__.startswith("taskstream")]
+    root.handlers[:] = [
+        one for one in root.handlers if type(one).__module__.startswith("taskstream")
+    ]
 
 
 def decline() -> None:
