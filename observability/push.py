@@ -66,16 +66,34 @@ def start(metrics: Metrics, endpoint: str, service: str) -> Flush:
         return lambda: None
     endpoint = os.environ.get(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT) or endpoint
     url = endpoint if "://" in endpoint else f"http://{endpoint}"
-    told = os.environ.get(OTEL_METRIC_EXPORT_INTERVAL)
     push = Push(
         metrics,
         lambda: OTLPMetricExporter(url, timeout=TIMEOUT, max_export_batch_size=POINTS),
         destination=url,
         service=service,
-        interval=float(told) / 1000 if told else INTERVAL,
+        interval=interval_of(os.environ.get(OTEL_METRIC_EXPORT_INTERVAL, "")),
     )
     push.start()
     return push.finish
+
+
+def interval_of(text: str) -> float:
+    """Seconds from one export to the next by what that variable holds, in milliseconds; says where it holds nonsense."""
+    if not text:
+        return INTERVAL
+    try:
+        seconds = float(text) / 1000
+    except ValueError:
+        seconds = 0.0
+    if 0 < seconds <= threading.TIMEOUT_MAX:
+        return seconds
+    _log.warning(
+        "metrics are sent at the usual pace, for the other one can't be read",
+        variable=OTEL_METRIC_EXPORT_INTERVAL,
+        value=text,
+        advice=f"give {OTEL_METRIC_EXPORT_INTERVAL} a number of milliseconds above 0",
+    )
+    return INTERVAL
 
 
 class Push:

@@ -1,7 +1,7 @@
 """Metrics on their way to a collector, and what becomes of them where it is gone or wants none.
 
 Broken on purpose once, and seen to fail: a failure that is said each time; a last export to a collector that
-did not answer before; series of which an empty label is told.
+did not answer before; series of which an empty label is told; a pace of 0.
 """
 
 import sys
@@ -26,7 +26,7 @@ from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import meters, table
 from taskstream.observability.metrics import Metrics
-from taskstream.observability.push import Push, message
+from taskstream.observability.push import INTERVAL, Push, interval_of, message
 
 TRACE, SPAN = "ab" * 16, "cd" * 8
 
@@ -179,6 +179,16 @@ def test_variables_of_opentelemetry_are_heeded(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
         meters.send(Metrics(), spans.endpoint, "shop")()
         assert (len(spans.requests), len(numbers.requests)) == (0, 1)
+
+
+@pytest.mark.parametrize("text", ["10s", "0", "-5", "nan", "inf", "1e300"])
+def test_a_pace_that_can_not_be_read_is_the_usual_one(
+    text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said which variable holds it; neither does a publish fail by it, nor is there an export without a pause."""
+    assert interval_of(text) == INTERVAL
+    assert "OTEL_METRIC_EXPORT_INTERVAL" in caplog.text
+    assert (interval_of("2500"), interval_of("")) == (2.5, INTERVAL)
 
 
 def test_without_an_endpoint_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
