@@ -11,8 +11,11 @@ A process without a page of its own (a worker's child, the scheduler beside it) 
 time to time what has happened since (`take`), which adds it to its own (`hear`). So each event is counted
 once, in one place, and every reader is served from there.
 
-The numbers are kept here and not by prometheus_client, for programs that only publish do without it, and
-it can't add what another process has counted.
+The numbers are kept here and not by prometheus_client, for three reasons. Programs that only publish do
+without it. It adds up processes only by files in a directory that somebody must empty, and loses the
+exemplars then. And it costs more, as `COUNT=0 make bench ONLY=counting` shows (x86_64, 2 cores, Python
+3.11): a counter takes 31 ns here, 234 ns there and 673 ns there with files; a value with an exemplar, 100
+at once as a child counts them, 309 ns here, 1,597 ns and 2,356 ns there. What is fetched is written by it.
 """
 
 import threading
