@@ -17,8 +17,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any
 from functools import partial
+from typing import Any
 
 from taskstream.broker.cluster import look_at, session_timeout
 from taskstream.broker.follow import Follower
