@@ -45,7 +45,8 @@ conventions' attributes, to that collector over gRPC: every 10 s and at their en
 `{app}-scheduler`, each process with a `service.instance.id`. `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` sends them elsewhere
 than the spans, `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds) at another pace, `OTEL_METRICS_EXPORTER=none` nowhere. A
 collector that is slow or gone costs numbers and a line in the log, and slows no task; all that is sent is cumulative,
-so nothing is missing once it is back. One that takes spans alone, as Jaeger does, is asked once.
+so nothing is missing once it is back. One that takes spans alone, as Jaeger does, is asked every ten
+minutes.
 
 **Programs that publish.** Where your program has set a meter provider, it is asked for
 `messaging.client.sent.messages` (by topic, failures by `error.type`), `messaging.client.operation.duration` and the
