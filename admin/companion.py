@@ -23,6 +23,9 @@ LONGEST_PAUSE = 30.0
 STOP_WITHIN = 10.0
 """Seconds that it has to end when it is asked to."""
 
+LISTEN_WITHIN = 2.0
+"""Seconds for what one that has ended has said last: a process of its own may hold the pipe open."""
+
 TELL_EVERY = 2.0
 """Seconds between two words on what a companion has counted."""
 
@@ -45,6 +48,7 @@ class Companion:
     ) -> None:
         self._arguments = list(arguments)
         self._hear = hear
+        self._listening: threading.Thread | None = None
         self._stopping = threading.Event()
         self._watched, self._held = os.pipe()
         self._thread = threading.Thread(target=self._keep, name="taskstream-companion", daemon=True)
@@ -58,6 +62,13 @@ class Companion:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+        os.close(self._watched)
+
+    def stop(self) -> None:
+        """Ends it, and hears its last words; safe to call again, or without a start."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         os.close(self._held)
         if self._thread.is_alive():
@@ -65,14 +76,15 @@ class Companion:
         if self._thread.is_alive() and self._process is not None:
             self._process.kill()
             self._thread.join(STOP_WITHIN)
-        os.close(self._watched)
 
     def _keep(self) -> None:
         pause = RESTART_PAUSE
         while True:
             self._process = self._start()
             status = self._process.wait()
-            if self._hear is not None:
+            if self._hear is not None and self._listening is not None:
+                # What it has said last would else come after the word that it has died, and stay.
+                self._listening.join(LISTEN_WITHIN)
                 self._hear(None)
             if self._stopping.is_set():
                 return
@@ -113,12 +125,13 @@ class Companion:
         )
         if told is not None and listening is not None:
             os.close(told)
-            threading.Thread(
+            self._listening = threading.Thread(
                 target=self._listen,
                 args=(listening,),
                 name="taskstream-companion-told",
                 daemon=True,
-            ).start()
+            )
+            self._listening.start()
         return process
 
     def _listen(self, listening: int) -> None:

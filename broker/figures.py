@@ -6,7 +6,7 @@ seconds.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -161,6 +161,7 @@ class Statistics:
         self._metrics = metrics
         self._client = client
         self._latest: dict[Metric, Series] = {}
+        self._gauges: list[Callable[[], None]] = []
         self.options: dict[str, Any] = {}
         if metrics is None or "stats_cb" in options:
             return
@@ -170,9 +171,11 @@ class Statistics:
         }
         if "statistics.interval.ms" in options:
             del self.options["statistics.interval.ms"]
-        for metric in table.METRICS:
-            if metric.kind is Kind.GAUGE and table.CLIENT in metric.labels:
-                metrics.gauge(metric, partial(self._reading, metric))
+        self._gauges = [
+            metrics.gauge(metric, partial(self._reading, metric))
+            for metric in table.METRICS
+            if metric.kind is Kind.GAUGE and table.CLIENT in metric.labels
+        ]
 
     def hear(self, text: str) -> None:
         """Takes statistics in. Never raises, for the caller is the client's C code."""
@@ -184,8 +187,9 @@ class Statistics:
             )
 
     def end(self) -> None:
-        """The client is closed: its gauges end."""
-        self._latest = {}
+        """The client is closed, or was never made: its gauges end, whatever it still says."""
+        for end in self._gauges:
+            end()
 
     def _keep(self, told: dict[Metric, Series]) -> None:
         assert self._metrics is not None

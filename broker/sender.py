@@ -296,6 +296,7 @@ class Sender:
         with self._lock:
             self._client = self._thread = None
             self._doubted = False
+            self._statistics.end()
         # Whoever took hold of it a moment ago may still give it something; but `close` waits for us.
         until = self._clock.monotonic() + self._settings.publish_timeout
         while len(client) or (not self._closed and self._clock.monotonic() < until):

@@ -105,6 +105,7 @@ def run(
     clock: Clock = SYSTEM_CLOCK,
     *,
     on_ready: Callable[[], None] = lambda: None,
+    on_end: Callable[[], None] = lambda: None,
     metrics: "Metrics | None" = None,
 ) -> int:
     """Works until SIGTERM or SIGINT, or until empty where the options say so.
@@ -115,6 +116,7 @@ def run(
         options: how.
         clock: the time.
         on_ready: called once, when the first child takes tasks; must not block.
+        on_end: called at the end, before the last numbers are sent, for who counts in `metrics`, too.
         metrics: where things are counted; None for a place of its own.
 
     Returns:
@@ -136,7 +138,13 @@ def run(
             logs.configure_by(settings, level=options.log_level, form=options.log_format)
 
     parent = Parent(
-        told, clock, children=children, on_hello=on_hello, on_ready=on_ready, metrics=metrics
+        told,
+        clock,
+        children=children,
+        on_hello=on_hello,
+        on_ready=on_ready,
+        on_end=on_end,
+        metrics=metrics,
     )
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:

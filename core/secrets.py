@@ -21,7 +21,8 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _PLAIN_NAME = re.compile(r"endpoint|\.url$|location$|username|\.id$|\.method$|scope", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=://)[^\s/@'\"]+(?=@)")
+# To the last @ before the path, for a password that nobody has quoted may hold one.
+_USER_INFO = re.compile(r"(?<=://)[^\s/'\"]+(?=@)")
 _IN_OBJECT = ("password", "secret", "token", "passwords")
 
 

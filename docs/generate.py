@@ -46,7 +46,8 @@ conventions' attributes, to that collector over gRPC: every 10 s and at their en
 `{app}-scheduler`, each process with a `service.instance.id`. `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` sends them elsewhere
 than the spans, `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds) at another pace, `OTEL_METRICS_EXPORTER=none` nowhere. A
 collector that is slow or gone costs numbers and a line in the log, and slows no task; all that is sent is cumulative,
-so nothing is missing once it is back. One that takes spans alone, as Jaeger does, is asked once.
+so nothing is missing once it is back. One that takes spans alone, as Jaeger does, is asked every ten
+minutes.
 
 **Programs that publish.** Where your program has set a meter provider, it is asked for
 `messaging.client.sent.messages` (by topic, failures by `error.type`), `messaging.client.operation.duration` and the
@@ -57,8 +58,10 @@ there as above, from `taskstream[otlp]` on. What a task publishes is counted by 
 whose trace is recorded. Prometheus gets them where it asks for OpenMetrics (start it with
 `--enable-feature=exemplar-storage`), an OTLP collector always: Grafana leads from a slow bucket to its trace.
 
-**What it costs.** Counting is one addition for a record and two for an attempt, many at a time
-(`make bench ONLY=counting` measures it). librdkafka tells its statistics every ten seconds, unless
+**What it costs.** Counting is one addition for a record and two for an attempt, many at a time: 31 ns for a
+counter, 67 ns for a value in a histogram, 309 ns where it has an exemplar (x86_64, 2 cores, Python 3.11;
+`COUNT=0 make bench ONLY=counting`, which shows prometheus_client's own figures beside them; without `COUNT=0` it
+measures a whole drain, too). librdkafka tells its statistics every ten seconds, unless
 `kafka={"statistics.interval.ms": ...}` says otherwise. No label is an id or a key; a metric with more than 1,000 series
 in one process counts the rest under `other`, and says so in the log.
 

@@ -30,7 +30,6 @@ class Exposition:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._registry: Any = None
-        self._missing = False
 
     def __call__(self, accept: str = "") -> Page:
         """The page in the format that the `Accept` header asks for: OpenMetrics, else plain text.

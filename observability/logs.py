@@ -8,14 +8,17 @@ Invariants: whatever the values hold, they can't forge a line: only a record sta
 in JSON every line is a record. And no known secret gets into one.
 """
 
+import copy
 import io
 import json as json_format
 import logging
+import math
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
@@ -24,7 +27,7 @@ from typing import Any, TextIO
 from taskstream.core.errors import ConfigError
 from taskstream.core.secrets import Veil
 from taskstream.core.settings import Settings
-from taskstream.observability.repeats import Repeats, kind_of
+from taskstream.observability.repeats import Repeats, Summary, kind_of
 from taskstream.observability.table import LOG_FIELDS, LOG_SPAN, LOG_TRACE
 
 bound: ContextVar[Mapping[str, object]] = ContextVar("taskstream_bound", default={})  # noqa: B039 - never changed in place
@@ -138,7 +141,7 @@ def configure(
     """Sends all log records of this process to one place; for processes that are ours.
 
     In JSON nothing else is written there either: warnings of Python and errors that nobody catches are
-    records, too. What stood in the way of a flood before is forgotten with the earlier handler.
+    records, too. What an earlier handler has only counted is told first.
 
     Args:
         level: "debug", "info", "warning" or "error".
@@ -162,6 +165,7 @@ def configure(
     root = logging.getLogger()
     for earlier in [each for each in root.handlers if isinstance(each, _Handler)]:
         root.removeHandler(earlier)
+        earlier.close()
     root.addHandler(handler)
     root.setLevel(number)
     chatty = number if number == logging.DEBUG else max(number, logging.WARNING)
@@ -208,8 +212,9 @@ def catch_prints() -> None:
     that a task starts, goes where it went.
     """
     if is_json():
-        sys.stdout = _Printed("stdout", _behind(sys.stdout))
-        sys.stderr = _Printed("stderr", _behind(sys.stderr))
+        writing = threading.local()
+        sys.stdout = _Printed("stdout", _behind(sys.stdout), writing)
+        sys.stderr = _Printed("stderr", _behind(sys.stderr), writing)
 
 
 _CHATTY = ("cassandra", "httpx", "httpcore")
@@ -239,15 +244,53 @@ class _Handler(logging.StreamHandler[TextIO]):
         if record.levelno >= logging.WARNING:
             _advise(record)
         kind = kind_of(record.name, record.levelno, partial(_plain_text, record))
-        if kind is None or self._repeats.admits(kind, record, now):
+        if kind is None or self._repeats.admits(kind, partial(_kept, record), now):
             super().emit(record)
-        for last, times, seconds in self._repeats.due(now):
+        self._tell(self._repeats.due(now))
+
+    def close(self) -> None:
+        """Tells what was only counted, too: logging's end and who configures anew call it."""
+        self.acquire()
+        try:
+            self._tell(self._repeats.rest(self._clock()))
+        finally:
+            self.release()
+        super().close()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Says of a line that can't be made where it comes from; where the stream has gone, nothing.
+
+        The base class prints what it was to hold, past the form and the veil, and to the standard stream,
+        which may be one whose lines come back here.
+        """
+        error = sys.exc_info()[1]
+        values = {
+            "place": f"{record.pathname}:{record.lineno}",
+            "error": error,
+            "advice": _MEND_LINE,
+        }
+        told = logging.LogRecord(
+            record.name, logging.ERROR, record.pathname, record.lineno,
+            Event("a log line can't be written", values), (), None,
+        )  # fmt: skip
+        with suppress(OSError, ValueError):  # the latter where it is closed
+            self.stream.write(self.format(told) + self.terminator)
+            self.flush()
+
+    def _tell(self, summaries: Iterable[Summary[logging.LogRecord]]) -> None:
+        for last, times, seconds in summaries:
             # Of whichever task the last one was: the count is of all.
             last.context = {"repeated": times, "within_s": round(seconds)}
-            last.exc_info = None
             last.created = time.time()  # a log that goes back in time is hard to read
             last.msecs = last.created % 1 * 1000
             super().emit(last)
+
+
+def _kept(record: logging.LogRecord) -> logging.LogRecord:
+    """A record as it is kept to be told later: without its traceback, which holds all that a failed call held."""
+    kept = copy.copy(record)
+    kept.exc_info = None
+    return kept
 
 
 def _advise(record: logging.LogRecord) -> None:
@@ -257,6 +300,7 @@ def _advise(record: logging.LogRecord) -> None:
             record.context = {**getattr(record, "context", {}), "advice": advice}
 
 
+_MEND_LINE = "mend the call at that place: its text and its arguments do not fit together"
 _ADVICE = {"cassandra": LOOK_AT_STORE, "taskstream.kafka": LOOK_AT_KAFKA}
 
 
@@ -299,7 +343,9 @@ class _JsonFormatter(_Formatter):
         return json_format.dumps(veiled, default=_text)
 
     def _veiled(self, value: object) -> object:
-        if value is None or isinstance(value, bool | int | float):
+        if value is None or isinstance(value, bool | int):
+            return value
+        if isinstance(value, float) and math.isfinite(value):  # JSON has no word for the others
             return value
         if isinstance(value, Mapping):
             return {str(name): self._veiled(one) for name, one in value.items()}
@@ -308,21 +354,40 @@ class _JsonFormatter(_Formatter):
         return self.veil.over(_text(value))
 
 
-class _Printed(io.TextIOBase):
-    """A standard stream whose lines become records; each thread's line is whole."""
+LONGEST_PRINT = 8192
+"""Characters after which what is printed becomes a line although none has ended: a bar that is drawn over and
+over has no end."""
 
-    def __init__(self, name: str, inner: TextIO) -> None:
+
+class _Printed(io.TextIOBase):
+    """A standard stream whose lines become records; each thread's line is whole.
+
+    All else that a stream can do, it does as the stream itself: what is written to its `buffer`, say.
+    """
+
+    def __init__(self, name: str, inner: TextIO, writing: threading.local) -> None:
         self._name = name
         self._inner = inner
         self._log = logger(PRINTED)
         self._begun = threading.local()
+        self._writing = writing  # whether this thread does; both streams have one
 
     def write(self, text: str) -> int:
+        if getattr(self._writing, "now", False):
+            # A handler of the user's own writes here what has just been printed here: without an end.
+            return len(text)
         *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
+        if len(rest) > LONGEST_PRINT:
+            lines.append(rest)
+            rest = ""
         self._begun.text = rest
-        for line in lines:
-            if line.strip():
-                self._log.info(line, stream=self._name)
+        self._writing.now = True
+        try:
+            for line in lines:
+                if line.strip():
+                    self._log.info(line, stream=self._name)
+        finally:
+            self._writing.now = False
         return len(text)
 
     def writable(self) -> bool:
@@ -335,6 +400,9 @@ class _Printed(io.TextIOBase):
     @property
     def encoding(self) -> str:  # type: ignore[override]
         return self._inner.encoding
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 def _behind(stream: TextIO) -> TextIO:

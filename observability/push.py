@@ -55,7 +55,10 @@ POINTS = 2_000
 """Series in one request: collectors refuse messages beyond 4 MB."""
 
 UNWANTED = "UNIMPLEMENTED"
-"""What a collector answers that takes spans alone, as Jaeger does."""
+"""What a collector answers that takes spans alone, as Jaeger does; or a proxy that does not find it for a moment."""
+
+ASK_AGAIN = 600.0
+"""Seconds until such a one is asked again."""
 
 _log = logger(__name__)
 
@@ -66,20 +69,38 @@ def start(metrics: Metrics, endpoint: str, service: str) -> Flush:
         return lambda: None
     endpoint = os.environ.get(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT) or endpoint
     url = endpoint if "://" in endpoint else f"http://{endpoint}"
-    told = os.environ.get(OTEL_METRIC_EXPORT_INTERVAL)
     push = Push(
         metrics,
         lambda: OTLPMetricExporter(url, timeout=TIMEOUT, max_export_batch_size=POINTS),
         destination=url,
         service=service,
-        interval=float(told) / 1000 if told else INTERVAL,
+        interval=interval_of(os.environ.get(OTEL_METRIC_EXPORT_INTERVAL, "")),
     )
     push.start()
     return push.finish
 
 
+def interval_of(text: str) -> float:
+    """Seconds from one export to the next by what that variable holds, in milliseconds; says where it holds nonsense."""
+    if not text:
+        return INTERVAL
+    try:
+        seconds = float(text) / 1000
+    except ValueError:
+        seconds = 0.0
+    if 0 < seconds <= threading.TIMEOUT_MAX:
+        return seconds
+    _log.warning(
+        "metrics are sent at the usual pace, for the other one can't be read",
+        variable=OTEL_METRIC_EXPORT_INTERVAL,
+        value=text,
+        advice=f"give {OTEL_METRIC_EXPORT_INTERVAL} a number of milliseconds above 0",
+    )
+    return INTERVAL
+
+
 class Push:
-    """Sends metrics again and again, until it is told to finish or finds that nobody wants them.
+    """Sends metrics again and again, until it is told to finish; seldom where nobody wants them.
 
     Args:
         metrics: what is sent.
@@ -129,33 +150,38 @@ class Push:
     def export(self) -> None:
         """Sends all numbers once; says so where it begins to fail, or to succeed again."""
         reason = self._try()
+        unwanted = reason is not None and UNWANTED in reason
         if reason is None:
             if self._failed:
                 _log.info("metrics are delivered again", endpoint=self._destination)
-        elif UNWANTED in reason:
-            self._unwanted = True
-            _log.info("the collector takes no metrics: none are sent", endpoint=self._destination)
-        elif not self._failed:
+        elif unwanted:
+            if not self._unwanted:
+                _log.info(
+                    "the collector takes no metrics: it is asked again now and then",
+                    endpoint=self._destination,
+                    pause=ASK_AGAIN,
+                )
+        elif not self._failed or self._unwanted:
             _log.warning(
                 "metrics can't be delivered until the collector answers",
                 endpoint=self._destination,
                 reason=reason,
                 advice="look at the collector and otlp_endpoint; tasks run on meanwhile",
             )
-        self._failed = reason is not None
+        self._failed, self._unwanted = reason is not None, unwanted
 
     @property
-    def wanted(self) -> bool:
-        """Whether there is any use in sending more."""
-        return not self._unwanted
+    def pause(self) -> float:
+        """Seconds until the next export."""
+        return max(self._interval, ASK_AGAIN) if self._unwanted else self._interval
 
     def _run(self) -> None:
         # First of all filters, for one of the exporter's own holds back what it has said within 20 s.
         logging.getLogger(FOREIGN_LOGGER).filters.insert(0, self._quiet)
         try:
-            while self.wanted and not self._finishing.wait(self._interval):
+            while not self._finishing.wait(self.pause):
                 self.export()
-            if self.wanted and not self._failed:
+            if not self._failed:
                 self.export()
         finally:
             logging.getLogger(FOREIGN_LOGGER).removeFilter(self._quiet)

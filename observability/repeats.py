@@ -6,7 +6,7 @@ a hundred; a hundred hide the one that says what to do.
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -101,12 +101,12 @@ class Repeats(Generic[T]):
         self._seen: dict[Kind, _Seen[T]] = {}
         self._due_at = 0.0
 
-    def admits(self, kind: Kind, line: T, now: float) -> bool:
+    def admits(self, kind: Kind, keep: Callable[[], T], now: float) -> bool:
         """Whether a line is to be written now; else it is counted.
 
         Args:
             kind: its kind.
-            line: the line.
+            keep: gives the line as it is to be kept, where it is counted.
             now: monotonic seconds.
         """
         seen = self._seen.get(kind)
@@ -117,16 +117,26 @@ class Repeats(Generic[T]):
             seen.written += 1
             return True
         seen.withheld += 1
-        seen.last = line
+        seen.last = keep()
         return False
 
-    def due(self, now: float) -> Iterator[Summary[T]]:
+    def rest(self, now: float) -> list[Summary[T]]:
+        """What is left to be told of all kinds; all begin anew."""
+        seen, self._seen = self._seen, {}
+        return [
+            Summary(one.last, one.withheld, now - one.since)
+            for one in seen.values()
+            if one.withheld and one.last is not None
+        ]
+
+    def due(self, now: float) -> list[Summary[T]]:
         """What is to be told by now of the kinds whose window is over; asked with every line.
 
         A kind of which nothing was withheld for a window begins anew.
         """
         if now < self._due_at and len(self._seen) <= KINDS:
-            return
+            return []
+        told: list[Summary[T]] = []
         for kind, seen in list(self._seen.items()):
             is_over = now - seen.since >= WINDOW
             if not is_over and len(self._seen) <= KINDS:
@@ -135,5 +145,6 @@ class Repeats(Generic[T]):
             if seen.withheld and seen.last is not None:
                 if is_over:  # it goes on: what comes next is only counted again
                     self._seen[kind] = _Seen(now, written=kind.first)
-                yield Summary(seen.last, seen.withheld, now - seen.since)
+                told.append(Summary(seen.last, seen.withheld, now - seen.since))
         self._due_at = min((seen.since for seen in self._seen.values()), default=now) + WINDOW
+        return told

@@ -114,7 +114,9 @@ def setup(endpoint: str, service: str) -> Callable[[], None]:
         from taskstream.observability.export import start  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtra("sending traces to an OTLP endpoint", "otlp") from error
-    return start(endpoint, service)
+    flush = start(endpoint, service)
+    _known.until = 0.0  # what was found before holds no more
+    return flush
 
 
 Attributes = Mapping[str, str | int | float | bool]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from taskstream.broker.cluster import look_at, session_timeout
 from taskstream.broker.follow import Follower
@@ -286,12 +287,22 @@ class Firing:
                 self._go_through(works, now)
                 self._take_note(works, now)
         with self._lock:
+            self._forget_removed()
             if not self._caught_up or not self._partitions:
                 return LONGEST_REST
             ours = [
                 self._looks.get(name, 0.0) for name in self._book.schedules if self._is_ours(name)
             ]
         return max(0.0, min(LONGEST_REST, min(ours, default=_NEVER) - self._clock.now()))
+
+    def _forget_removed(self) -> None:
+        """Nothing is kept of schedules that are no more: programs make up names as they run."""
+        schedules = self._book.schedules
+        kept: tuple[dict[str, Any], ...] = (self._looks, self._asking, self._told, self._traces)
+        for known in kept:
+            if len(known) > len(schedules):
+                for name in known.keys() - schedules.keys():
+                    del known[name]
 
     def _due(self, now: float) -> list[_Work]:
         with self._lock:

@@ -83,7 +83,10 @@ def scheduler(
         threading.Thread(target=bring, args=(app, stopping), name="bring", daemon=True).start()
     telling = None
     if tell_to is not None:
-        telling = threading.Thread(target=tell, args=(metrics, tell_to, stopping), name="tell")
+        # A worker that stands still reads nothing: it must not keep us from our end.
+        telling = threading.Thread(
+            target=tell, args=(metrics, tell_to, stopping), name="tell", daemon=True
+        )
         telling.start()
         flush = None
     else:  # else its worker sends what it tells

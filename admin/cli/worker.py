@@ -139,7 +139,7 @@ def worker(
     with Companion(companion, hear) as scheduler:
         # After the first child, which it would slow down: a worker has nothing to delay before.
         on_ready = _do_nothing if no_scheduler else scheduler.start
-        finished = run(options, on_ready=on_ready, metrics=metrics)
+        finished = run(options, on_ready=on_ready, on_end=scheduler.stop, metrics=metrics)
     logs.logger(__name__).info("worker ended", pid=os.getpid(), finished=finished)
 
 

@@ -8,6 +8,7 @@ could not be recorded any more in time, and the next owner will run it; so the p
 """
 
 import argparse
+import logging
 import os
 import signal
 import threading
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with suppress(OSError):  # the parent has gone: nobody counts
         vitals.tell()
     flush()
+    logging.shutdown()  # which no such exit calls
     os._exit(0)  # threads of tasks that never ended must not keep the process
 
 

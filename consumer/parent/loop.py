@@ -102,6 +102,7 @@ class Parent:
         children: those that were started already, with the same options.
         on_hello: is told the app's settings, once, when the first child knows them; must not block.
         on_ready: called once, when the first child takes tasks; must not block.
+        on_end: called at the end, before the last numbers are sent.
         metrics: where things are counted; None for a place of its own.
 
     Attributes:
@@ -116,6 +117,7 @@ class Parent:
         children: Children | None = None,
         on_hello: Callable[[Settings], None] = lambda _: None,
         on_ready: Callable[[], None] = lambda: None,
+        on_end: Callable[[], None] = lambda: None,
         metrics: Metrics | None = None,
     ) -> None:
         self._options = options
@@ -131,6 +133,7 @@ class Parent:
         self._selector.register(self._wake_in, selectors.EVENT_READ, None)
         self._on_hello = on_hello
         self._on_ready = on_ready
+        self._on_end = on_end
         self._staff = Staff(
             self._children,
             count=options.children,
@@ -740,6 +743,7 @@ class Parent:
         if self._work is not None:
             self._work.close(CLOSE_WITHIN)
         self._end_children()
+        self._on_end()
         if self._work is not None:
             self._work.flush_metrics()
         self._selector.close()

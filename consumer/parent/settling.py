@@ -32,6 +32,7 @@ from taskstream.core.faultpoints import AFTER_HANDOFF, BEFORE_HANDOFF, fault_poi
 from taskstream.core.states import State
 from taskstream.observability import logs, table
 from taskstream.observability.metrics import Counter, Metrics
+from taskstream.observability.table import Metric
 
 HANDOFF_PAUSE = 1.0
 """Seconds before a hand-off that Kafka did not take is tried again."""
@@ -258,8 +259,11 @@ class Counted:
                 self._attempts[lane, state] = attempts
             attempts.inc(count)
         for entry, judged in told:
-            queue = entry.lane.rpartition(".")[0]
             if isinstance(judged.verdict, Dead):
-                self._metrics.counter(table.DEAD, queue=queue, reason=judged.verdict.reason).inc()
+                self._once(table.DEAD, entry, judged.verdict.reason)
             elif judged.recalled and isinstance(judged.verdict, Done):
-                self._metrics.counter(table.DROPPED, queue=queue, reason="judged").inc()
+                self._once(table.DROPPED, entry, "judged")
+
+    def _once(self, metric: Metric, entry: Entry, reason: str) -> None:
+        queue = entry.lane.rpartition(".")[0]
+        self._metrics.counter(metric, queue=queue, reason=reason).inc()

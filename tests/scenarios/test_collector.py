@@ -10,7 +10,6 @@ it takes.
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -72,9 +71,10 @@ def served() -> Iterator[tuple[Collector, str]]:
 
 
 def run(endpoint: str, spans: int) -> subprocess.CompletedProcess[str]:
+    """A publisher to its end; one that waits for its collector fails."""
     return subprocess.run(
         [sys.executable, "-c", PUBLISHER, endpoint, str(spans)],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
 
 
@@ -90,9 +90,7 @@ def test_every_span_of_a_process_arrives(served: tuple[Collector, str], scheme: 
 
 def test_a_collector_that_is_gone_costs_one_line() -> None:
     """The process ends by itself within seconds, and says in one line what it could not do."""
-    started = time.monotonic()
     done = run("127.0.0.1:1", 3_000)
-    assert time.monotonic() - started < 30
     [line] = done.stderr.splitlines()
     assert "spans can't be delivered" in line
     assert "127.0.0.1:1" in line

@@ -206,7 +206,7 @@ def test_waiting_is_seen(stage: Stage, jaeger: Jaeger) -> None:
     send, process, _ = jaeger.wait_for(trace_id, lambda spans: len(spans) == 3, timeout=30)
     assert send.name == f"send {stage.app.names.delay(0)}"
     assert send.tags["taskstream.state"] == "delayed"
-    assert send.tags["taskstream.delay"] == pytest.approx(1.0, abs=0.5)
+    assert 0 <= send.tags["taskstream.delay"] <= 1
     due = handle.due
     assert due is not None
     assert process.started >= due

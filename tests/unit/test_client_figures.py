@@ -1,10 +1,13 @@
 """What clients of Kafka count, and what is read of their own statistics.
 
 Broken on purpose once, and seen to fail: totals of a client that are added again and again; a user's own
-`stats_cb` that is replaced; a duration that is looked at for each record of a round.
+`stats_cb` that is replaced; a duration that is looked at for each record of a round; gauges of a client that stay
+when it has been closed.
 """
 
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -67,6 +70,21 @@ def test_totals_are_added_once() -> None:
         client.end()
     assert value(metrics, table.KAFKA_TX, "publish") == 30
     assert metrics.series(table.KAFKA_QUEUED) == {}
+
+
+def test_a_client_that_was_closed_has_no_gauges() -> None:
+    """Not even where it had something to say after that; and what has ended is not asked, or kept, any more."""
+    metrics = Metrics()
+    client = Statistics(metrics, "publish", {})
+    client.end()
+    client.end()
+    client.hear(json.dumps(statistics(a=broker())))
+    assert metrics.series(table.KAFKA_QUEUED) == {}
+    assert value(metrics, table.KAFKA_TX, "publish") == 10
+    ended = weakref.ref(client)
+    del client
+    gc.collect()
+    assert ended() is None
 
 
 def test_what_can_not_be_read_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:

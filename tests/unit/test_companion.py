@@ -1,11 +1,17 @@
-"""The process beside a worker: it is started when told to, and ends with the block."""
+"""The process beside a worker: it is started when told to, and ends with the block.
+
+Broken on purpose once, and seen to fail: a death that is told of before the last words are heard.
+"""
 
 import os
+import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from taskstream.admin.companion import Companion, tell
+from taskstream.admin.companion import BAD_USAGE, Companion, tell
 from taskstream.observability import table
 from taskstream.observability.metrics import Metrics, Told
 
@@ -47,6 +53,32 @@ def test_what_it_counts_is_heard_to_the_end() -> None:
         companion._listen(listening_again)
     assert heard.series(table.MOVED) == {("home",): 3}
     assert heard.series(table.DELAYED) == {("shop.delay.5s",): 7}
+
+
+def test_its_last_words_come_before_the_word_of_its_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other way round the gauges of one that has died would stay; and it is stopped once, by whoever does."""
+    speaks = tmp_path / "speaks"
+    speaks.write_text(
+        f"#!{sys.executable}\nimport os, sys\n"
+        "for _ in range(4000):\n    os.write(int(sys.argv[-1]), b'[[], [], []]\\n')\n"
+        f"sys.exit({BAD_USAGE})\n"
+    )
+    speaks.chmod(0o700)
+    monkeypatch.setattr("taskstream.admin.companion.sys", SimpleNamespace(executable=str(speaks)))
+    heard: list[Told | None] = []
+
+    def hear(word: Told | None) -> None:
+        if not heard and companion._process is not None:
+            companion._process.wait()  # so that nearly all is heard only when it has died
+        heard.append(word)
+
+    with Companion((), hear) as companion:
+        companion.start()
+        companion._thread.join(30.0)
+        companion.stop()
+    assert heard == [*[Told([], [], [])] * 4000, None]
 
 
 def test_a_worker_that_has_gone_is_told_nothing() -> None:

@@ -1,7 +1,8 @@
 """The scheduler's thread that fires, turn by turn, with a clock that stands still and nobody else about.
 
 Broken on purpose once, and seen to fail: a note before the acknowledgement; a failed note that is
-forgotten; a late word that nobody writes over; a store that is asked in every turn.
+forgotten; a late word that nobody writes over; a store that is asked in every turn; traces of schedules that are
+no more.
 """
 
 from collections.abc import Callable, Sequence
@@ -366,3 +367,20 @@ def test_each_firing_is_linked_to_the_one_before(scene: Scene) -> None:
     assert second is not None
     assert (first.schedule, first.last) == ("clean", ())
     assert second.last == (("traceparent", scene.kafka.ids[0].encode()),)
+
+
+def test_nothing_is_kept_of_schedules_that_were_removed(scene: Scene) -> None:
+    """A program that adds one for each order and removes it must not fill the scheduler's memory."""
+    scene.own(0, 1)
+    for number in range(50):
+        one = schedule(name=f"order-{number}", overlap="skip")
+        scene.hear(one)
+        scene.clock.advance(3600)
+        scene.turn()
+        scene.hear((record_of(RECORDS, one)[0], None))
+        scene.turn()
+    assert len(scene.kafka.ids) >= 50
+    firing = scene.firing
+    assert [len(one) for one in (firing._looks, firing._asking, firing._told, firing._traces)] == [
+        0
+    ] * 4

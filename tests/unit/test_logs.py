@@ -1,11 +1,18 @@
-"""Log records as text and as JSON, with the ids of the task and the trace they belong to."""
+"""Log records as text and as JSON, with the ids of the task and the trace they belong to.
+
+Broken on purpose once, and seen to fail: a line that can't be made and is printed as the base class does, a
+print that comes back to itself, a print that never ends its line, a count that is lost at the end, a traceback
+that is kept, and a number for which JSON has no word.
+"""
 
 import ast
+import gc
 import io
 import json
 import logging
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextvars import copy_context
 from pathlib import Path
@@ -46,6 +53,14 @@ def configured(*, json: bool, level: str = "info") -> io.StringIO:
     stream = io.StringIO()
     configure(level, "json" if json else "text", stream=stream)
     return stream
+
+
+def heard_by_nobody_else() -> None:
+    """Takes pytest's own handlers away, which keep all records, and raise where a line can't be made."""
+    root = logging.getLogger()
+    root.handlers[:] = [
+        one for one in root.handlers if type(one).__module__.startswith("taskstream")
+    ]
 
 
 def decline() -> None:
@@ -272,6 +287,119 @@ def test_in_json_prints_are_lines_and_never_twice() -> None:
         ("one line", "stdout", PRINTED), ("and another", "stdout", PRINTED),
         ("complained", "stderr", PRINTED),
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("hooks_restored")
+def test_a_handler_of_the_user_s_own_does_not_print_without_an_end() -> None:
+    """One on the root logger that writes to a standard stream gets the lines that are printed there, too."""
+    stream = io.StringIO()
+    sys.stderr = stream
+    configure("info", "json")
+    catch_prints()
+    logging.getLogger().addHandler(logging.StreamHandler())
+    print("one")  # noqa: T201
+    print("two", file=sys.stderr)  # noqa: T201
+    assert [one["event"] for one in documents(stream)] == ["one", "two"]
+
+
+class Gone(io.StringIO):
+    """A pipe of which nobody reads any more."""
+
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.usefixtures("hooks_restored")
+def test_nobody_who_logs_or_prints_hears_that_the_stream_has_gone() -> None:
+    """A task must not fail because whoever collects the logs did."""
+    sys.stderr = Gone()
+    configure("info", "json")
+    catch_prints()
+    print("one")  # noqa: T201
+    logger("taskstream.x").warning("two", advice="none")
+
+
+@pytest.mark.usefixtures("hooks_restored")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_line_that_can_not_be_made_says_where_it_comes_from(*, as_json: bool) -> None:
+    """In the form of all lines, and without what it was to hold, which no veil has seen."""
+    stream = io.StringIO()
+    sys.stderr = stream
+    configure("info", "json" if as_json else "text")
+    catch_prints()
+    heard_by_nobody_else()
+    logging.getLogger("shop").warning("%d tasks", "hush-hush")
+    (line,) = stream.getvalue().splitlines()
+    assert "a log line can't be written" in line
+    assert f"{__file__}:" in line
+    assert "hush-hush" not in line
+    assert json.loads(line)["logger"] == "shop" if as_json else " error   shop " in line
+
+
+@pytest.mark.usefixtures("hooks_restored")
+def test_what_is_printed_without_an_end_is_a_line_once_it_is_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bar that is drawn over and over must not fill the memory."""
+    monkeypatch.setattr("taskstream.observability.logs.LONGEST_PRINT", 100)
+    stream = io.StringIO()
+    sys.stderr = stream
+    configure("info", "json")
+    catch_prints()
+    for _ in range(25):
+        print("\r#########", end="")  # noqa: T201
+    assert [len(one["event"]) for one in documents(stream)] == [110, 110]
+
+
+@pytest.mark.usefixtures("hooks_restored")
+def test_a_stream_whose_lines_become_records_does_all_else_as_before() -> None:
+    """Code that runs with text must run with JSON."""
+    configured(json=True)
+    bare = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    sys.stdout = bare
+    catch_prints()
+    sys.stdout.buffer.write(b"raw")
+    sys.stdout.reconfigure(line_buffering=True)
+    assert bare.line_buffering
+    bare.seek(0)
+    assert bare.read() == "raw"
+
+
+def test_a_number_that_json_has_no_word_for_is_text() -> None:
+    """Strict readers refuse a line that holds NaN."""
+    stream = configured(json=True)
+    logger("taskstream.x").info("full", lag=float("nan"), room=float("inf"), share=0.5)
+    [document] = documents(stream)
+    assert (document["lag"], document["room"], document["share"]) == ("nan", "inf", 0.5)
+
+
+def test_the_end_tells_of_a_flood_that_goes_on() -> None:
+    """Its count is not lost with the process, or with a new configuration."""
+    stream = configured(json=True)
+    for _ in range(3):
+        logging.getLogger("cassandra.pool").warning("no connection")
+    configured(json=True)
+    assert [one.get("repeated") for one in documents(stream)] == [None, 2]
+
+
+def test_what_is_counted_holds_nothing_of_a_failed_call() -> None:
+    """A traceback holds every frame of it, and all that stands there, for as long as it is kept."""
+    configured(json=False)
+    heard_by_nobody_else()
+    held = []
+
+    def fail() -> None:
+        payload = threading.Event()  # of a kind that a weak reference can be taken of
+        held.append(weakref.ref(payload))
+        raise ValueError("refused")
+
+    for _ in range(2):
+        try:
+            fail()
+        except ValueError:
+            logging.getLogger("cassandra.pool").exception("no connection")
+    gc.collect()
+    assert [one() for one in held] == [None, None]
 
 
 def test_prints_stay_what_they_are_in_text() -> None:

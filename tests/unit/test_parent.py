@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, call
 
 import pytest
 
@@ -119,6 +119,16 @@ def test_a_child_has_its_limit_before_its_first_task(parent: Parent) -> None:
     work.dispatch.give_out.side_effect = children.send.assert_called_once
     parent._turn_work(work, now=1.1)
     children.send.assert_called_once_with(child, pack_beat(1e9))
+
+
+def test_who_counts_beside_it_ends_before_the_last_numbers_are_sent(parent: Parent) -> None:
+    """What the scheduler of a worker had counted since its last word never came to a collector."""
+    ends = MagicMock()
+    work = MagicMock(flush_metrics=ends.flush_metrics, owed=list, intakes=[])
+    parent._work, parent._on_end = work, ends.others
+    parent._close()
+    assert ends.mock_calls == [call.others(), call.flush_metrics()]
+    parent._on_end = MagicMock()
 
 
 def test_it_joins_once_the_first_child_takes_tasks(parent: Parent) -> None:

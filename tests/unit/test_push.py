@@ -1,10 +1,12 @@
 """Metrics on their way to a collector, and what becomes of them where it is gone or wants none.
 
 Broken on purpose once, and seen to fail: a failure that is said each time; a last export to a collector that
-did not answer before; series of which an empty label is told.
+did not answer before; series of which an empty label is told; a pace of 0; a collector
+that is given up for good.
 """
 
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
 )
 from opentelemetry.sdk.resources import Resource
+from tests.support.eventually import eventually
 from tests.support.numbers import Collector
 
 from taskstream.app.connections import Lifeline
@@ -26,7 +29,7 @@ from taskstream.core.names import Names
 from taskstream.core.settings import Settings
 from taskstream.observability import meters, table
 from taskstream.observability.metrics import Metrics
-from taskstream.observability.push import Push, message
+from taskstream.observability.push import ASK_AGAIN, INTERVAL, Push, interval_of, message
 
 TRACE, SPAN = "ab" * 16, "cd" * 8
 
@@ -53,8 +56,8 @@ class Exporter(MetricExporter):
         pass
 
 
-def pushing(exporter: Exporter) -> Push:
-    return Push(Metrics(), lambda: exporter, destination="there", service="shop", interval=3600.0)
+def pushing(exporter: Exporter, interval: float = 3600.0) -> Push:
+    return Push(Metrics(), lambda: exporter, destination="there", service="shop", interval=interval)
 
 
 def test_a_collector_that_is_gone_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -150,7 +153,7 @@ def test_a_real_collector_gets_them() -> None:
 def test_a_collector_that_takes_spans_alone_is_left_in_peace(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Jaeger takes no metrics: it is said once, without an alarm, and nothing more is sent."""
+    """Jaeger takes no metrics: it is said once, without an alarm, and it is asked again only now and then."""
     caplog.set_level("INFO")
     with Collector(takes_metrics=False) as collector:
         sender = Push(
@@ -161,13 +164,38 @@ def test_a_collector_that_takes_spans_alone_is_left_in_peace(
             interval=0.01,
         )
         sender.start()
-        sender._thread.join(20.0)
+        eventually(lambda: sender.pause == ASK_AGAIN, 20)
+        sender.finish()
         assert not sender._thread.is_alive()
-    assert not sender.wanted
     assert [one.levelname for one in caplog.records if "takes no metrics" in one.message] == [
         "INFO"
     ]
     assert "Failed to export" not in caplog.text
+
+
+def test_one_that_takes_them_after_all_gets_them(caplog: pytest.LogCaptureFixture) -> None:
+    """A proxy that had lost it for a moment must not end the metrics of a process that runs for months."""
+    caplog.set_level("INFO")
+    exporter, unwanted = Exporter(), RuntimeError("StatusCode.UNIMPLEMENTED")
+    push = pushing(exporter, interval=10.0)
+    pauses = []
+    for outcome in (unwanted, unwanted, RuntimeError("gone"), None):
+        exporter.does = partial(answer, outcome)
+        push.export()
+        pauses.append(push.pause)
+    assert pauses == [ASK_AGAIN, ASK_AGAIN, 10.0, 10.0]
+    assert [message.partition(" endpoint")[0] for message in caplog.messages] == [
+        "the collector takes no metrics: it is asked again now and then",
+        "metrics can't be delivered until the collector answers",
+        "metrics are delivered again",
+    ]
+
+
+def answer(error: Exception | None) -> MetricExportResult:
+    """What an exporter does that is told to fail, or not to."""
+    if error is not None:
+        raise error
+    return MetricExportResult.SUCCESS
 
 
 def test_variables_of_opentelemetry_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +207,16 @@ def test_variables_of_opentelemetry_are_heeded(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
         meters.send(Metrics(), spans.endpoint, "shop")()
         assert (len(spans.requests), len(numbers.requests)) == (0, 1)
+
+
+@pytest.mark.parametrize("text", ["10s", "0", "-5", "nan", "inf", "1e300"])
+def test_a_pace_that_can_not_be_read_is_the_usual_one(
+    text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said which variable holds it; neither does a publish fail by it, nor is there an export without a pause."""
+    assert interval_of(text) == INTERVAL
+    assert "OTEL_METRIC_EXPORT_INTERVAL" in caplog.text
+    assert (interval_of("2500"), interval_of("")) == (2.5, INTERVAL)
 
 
 def test_without_an_endpoint_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

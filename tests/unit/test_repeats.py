@@ -5,6 +5,7 @@ while it goes on, and numbers as a difference.
 """
 
 import logging
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -47,22 +48,26 @@ def test_a_few_of_our_warnings_are_written_for_each_may_name_another_task() -> N
     kind = like("taskstream.consumer.parent.settling", logging.WARNING, "Kafka did not take it")
     assert kind is not None
     repeats: Repeats[int] = Repeats()
-    assert [repeats.admits(kind, n, 0.0) for n in range(8)].count(True) == kind.first == 5
+    assert (
+        [repeats.admits(kind, partial(int, n), 0.0) for n in range(8)].count(True)
+        == kind.first
+        == 5
+    )
 
 
 def test_what_goes_on_is_told_by_its_count_and_then_forgotten() -> None:
     """After each window: the last line, how often it came, and in how many seconds."""
     kind, repeats = Kind("cassandra", 30, "away", 1), Repeats[str]()
-    assert repeats.admits(kind, "first", 0.0)
-    assert not list(repeats.due(0.0))
-    assert not repeats.admits(kind, "second", 1.0)
-    assert not repeats.admits(kind, "third", WINDOW - 1)
-    assert not list(repeats.due(WINDOW - 1))
-    assert list(repeats.due(WINDOW)) == [("third", 2, WINDOW)]
-    assert not repeats.admits(kind, "fourth", WINDOW + 1)
-    assert list(repeats.due(2 * WINDOW)) == [("fourth", 1, WINDOW)]
-    assert not list(repeats.due(3 * WINDOW))
-    assert repeats.admits(kind, "after a quiet while", 3 * WINDOW + 1)
+    assert repeats.admits(kind, lambda: "first", 0.0)
+    assert not repeats.due(0.0)
+    assert not repeats.admits(kind, lambda: "second", 1.0)
+    assert not repeats.admits(kind, lambda: "third", WINDOW - 1)
+    assert not repeats.due(WINDOW - 1)
+    assert repeats.due(WINDOW) == [("third", 2, WINDOW)]
+    assert not repeats.admits(kind, lambda: "fourth", WINDOW + 1)
+    assert repeats.due(2 * WINDOW) == [("fourth", 1, WINDOW)]
+    assert not repeats.due(3 * WINDOW)
+    assert repeats.admits(kind, lambda: "after a quiet while", 3 * WINDOW + 1)
 
 
 _KINDS = st.integers(0, KINDS + 20).map(lambda n: Kind("cassandra", 30, str(n), 1))
@@ -71,11 +76,11 @@ _KINDS = st.integers(0, KINDS + 20).map(lambda n: Kind("cassandra", 30, str(n), 
 @given(st.lists(st.tuples(_KINDS, st.floats(0.0, 20.0)), max_size=200))
 def test_no_line_is_lost_from_the_count(said: list[tuple[Kind, float]]) -> None:
     """Each is written or counted in a summary, and what is remembered stays bounded."""
-    repeats: Repeats[Kind] = Repeats()
+    repeats: Repeats[int] = Repeats()
     now, written, told = 0.0, 0, 0
     for kind, pause in said:
         now += pause
-        written += repeats.admits(kind, kind, now)
+        written += repeats.admits(kind, partial(id, kind), now)
         told += sum(summary.times for summary in repeats.due(now))
     told += sum(summary.times for summary in repeats.due(now + 2 * WINDOW))
     assert written + told == len(said)
@@ -86,7 +91,16 @@ def test_however_many_kinds_there_are_few_are_remembered() -> None:
     repeats: Repeats[int] = Repeats()
     for n in range(3 * KINDS):
         kind = Kind("cassandra", 30, str(n), 1)
-        assert repeats.admits(kind, n, float(n) / 1000)
-        repeats.admits(kind, n, float(n) / 1000)
+        assert repeats.admits(kind, partial(int, n), float(n) / 1000)
+        repeats.admits(kind, partial(int, n), float(n) / 1000)
         told = [summary.times for summary in repeats.due(float(n) / 1000)]
         assert told == ([1] if n >= KINDS else [])
+
+
+def test_the_end_tells_what_was_only_counted() -> None:
+    """Each kind once, whether its window is over or not; then nothing is left."""
+    repeats, kinds = Repeats[str](), [Kind("cassandra", 30, text, 1) for text in ("a", "b", "c")]
+    for kind in (*kinds, *kinds[:2], kinds[0]):
+        repeats.admits(kind, lambda: "again", 0.0)
+    assert repeats.rest(5.0) == [("again", 2, 5.0), ("again", 1, 5.0)]
+    assert repeats.rest(5.0) == repeats.due(2 * WINDOW) == []

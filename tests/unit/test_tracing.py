@@ -13,7 +13,7 @@ import pkgutil
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -44,7 +44,7 @@ from opentelemetry.semconv.schemas import Schemas
 from taskstream.core.envelope import TRACE_HEADERS, Header
 from taskstream.core.errors import MissingExtra
 from taskstream.core.states import State
-from taskstream.observability import table, tracing
+from taskstream.observability import export, table, tracing
 from taskstream.observability.export import DrawnIds
 from taskstream.observability.tracing import (
     HEADER_LIMIT_BYTES,
@@ -465,6 +465,22 @@ def test_an_unsampled_trace_stays_unsampled(monkeypatch: pytest.MonkeyPatch) -> 
     assert span.trace_id is None
     flags = int((dict(span.headers)["traceparent"] or b"").rsplit(b"-", 1)[1], 16)
     assert not flags & trace.TraceFlags.SAMPLED
+
+
+def test_what_is_published_right_after_the_setup_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that found nobody just before, that of another app in the process, counts no more."""
+    monkeypatch.setattr(tracing, "_known", tracing.Known())
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.setattr(tracing, "LOOK_EVERY", 1000.0)
+
+    def start(_endpoint: str, _service: str) -> Callable[[], None]:
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", TracerProvider(shutdown_on_exit=False))
+        return lambda: None
+
+    monkeypatch.setattr(export, "start", start)
+    assert current_maker() is None
+    tracing.setup("127.0.0.1:1", "shop")
+    assert current_maker() is not None
 
 
 # --- sampling --------------------------------------------------------------------------------------
