@@ -1,6 +1,6 @@
 """Events of all partitions in the order in which they happened.
 
-Broken on purpose once, and seen to fail: without the heap, and with the oldest of too few.
+Broken on purpose once, and seen to fail: with each event told as soon as it was read.
 """
 
 from hypothesis import given
