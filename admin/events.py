@@ -1,8 +1,9 @@
 """What the events topic tells: attempts as workers stored them, and what people did."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from taskstream.admin.stores import store_of
@@ -17,6 +18,9 @@ from taskstream.schemas.records import Records
 
 if TYPE_CHECKING:
     from taskstream.app.app import App
+
+SORTED = 100_000
+"""Among how many events the one that happened first is looked for: see `by_time`."""
 
 ROWS_AT_ONCE = 10_000
 """How many rows of a rebuild may wait for the store."""
@@ -63,12 +67,33 @@ def rows(app: "App") -> Iterator[Row]:
     return (event for event in events(app) if isinstance(event, Row))
 
 
+def happened(event: Row | Action) -> float:
+    """When it happened, in seconds since 1970."""
+    if isinstance(event, Action):
+        return event.at
+    return event.finished or event.written_us / 1e6
+
+
+def by_time(events: Iterable[Row | Action], within: int = SORTED) -> Iterator[Row | Action]:
+    """Events as they happened, whatever their partitions: for people, who read them from the top.
+
+    Of up to `within` events the order is exact; of more, only where it takes no look beyond so many.
+    """
+    waiting: list[tuple[float, int, Row | Action]] = []
+    for number, event in enumerate(events):
+        heappush(waiting, (happened(event), number, event))
+        if len(waiting) > within:
+            yield heappop(waiting)[2]
+    while waiting:
+        yield heappop(waiting)[2]
+
+
 def shown(event: Row | Action) -> dict[str, Any]:
     """An event as `taskstream events --json` shows it; `kind` tells which of the two it is."""
     if isinstance(event, Action):
         return {"kind": "action", **event.as_json()}
     fields = {name: value for name, value in event._asdict().items() if name not in TOLD_BY_HAND}
-    return {"kind": "attempt", "at": event.finished or event.written_us / 1e6, **fields}
+    return {"kind": "attempt", "at": happened(event), **fields}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-from simpleeval import EvalWithCompoundTypes, InvalidExpression
+from simpleeval import EvalWithCompoundTypes, InvalidExpression, NameNotDefined
 
 from taskstream.core.errors import ConfigError, TaskstreamError
 
@@ -33,7 +33,12 @@ class Where:
         self.text = text
         try:
             self._parsed = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError) as error:
+        except SyntaxError as error:
+            at = f", at character {error.offset}" if error.offset else ""
+            raise ConfigError(
+                f'where {text!r}: {error.msg}{at}; write a condition over arguments, like "cents > 100"'
+            ) from error
+        except ValueError as error:
             raise ConfigError(f"where {text!r}: {error}") from error
         self._evaluator = EvalWithCompoundTypes(functions=_FUNCTIONS)
 
@@ -46,6 +51,11 @@ class Where:
         self._evaluator.names = {"args": dict(arguments), **arguments}
         try:
             return bool(self._evaluator.eval(self.text, previously_parsed=self._parsed))
+        except NameNotDefined as error:
+            there = ", ".join(arguments) or "none"
+            raise WhereFailed(
+                f"where {self.text!r}: there is no argument {error.name!r}; there are: {there}"
+            ) from error
         except (InvalidExpression, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise WhereFailed(f"where {self.text!r}: {error}") from error
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from inspect import isasyncgenfunction, isgeneratorfunction
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from taskstream.app.blocking import refuse_on_loop
@@ -95,6 +96,7 @@ class App:
         self.include = tuple(include)
         self._arguments: Mapping[str, Any] = dict(settings)
         self._settings: Settings | None = None
+        self._configuring = Lock()
         self._shadow = ""
         self._lifespans: list[Lifespan] = []
         self._arounds: list[Around] = []
@@ -447,7 +449,9 @@ class App:
             ConfigError: one of them is wrong; says in which layer.
         """
         if self._settings is None:
-            self.configure()
+            with self._configuring:  # threads that look at the same time would all say it
+                if self._settings is None:
+                    self.configure()
         assert self._settings is not None
         return self._settings
 

@@ -7,7 +7,7 @@ Where retention has passed that place, all is read again: a compacted topic says
 import threading
 from collections.abc import Callable, Sequence
 
-from taskstream.broker.failures import OffsetLost
+from taskstream.broker.failures import OffsetLost, UnknownTopic
 from taskstream.broker.records import Record
 from taskstream.broker.tail import Start, Tail
 from taskstream.core.errors import BrokerError
@@ -22,6 +22,9 @@ TAKE_TIMEOUT = 0.5
 
 AGAIN_AFTER = 1.0
 """Seconds before a topic that can't be read is tried again."""
+
+MISSING = "run `taskstream init APP`, which creates the topics that are missing, and then start this again"
+"""What to do where a topic is not there."""
 
 _log = logs.logger(__name__)
 
@@ -71,7 +74,7 @@ class Follower:
                         "a topic can't be followed; it is tried again until it can",
                         topic=self._topic,
                         error=self._told,
-                        advice=logs.LOOK_AT_KAFKA,
+                        advice=MISSING if isinstance(error, UnknownTopic) else logs.LOOK_AT_KAFKA,
                     )
                 if isinstance(error, OffsetLost):
                     self._position = None

@@ -699,7 +699,7 @@ def _start_of(assigned: Assigned, embedded: bool, group: str) -> int | OffsetLos
         return OffsetLost(
             f"group {group} has no committed offset for {place}: it was never initialised, or its "
             "offsets have expired; `taskstream init` commits starting offsets (`--group NAME` for a "
-            "worker's)"
+            "worker's), and what was started before it is to be started again"
         )
     if committed < assigned.low:
         return OffsetLost(

@@ -33,6 +33,21 @@ def instant(text: str, now: float) -> float:
     return (told.replace(tzinfo=UTC) if told.tzinfo is None else told).timestamp()
 
 
+def span(text: str) -> float:
+    """A length of time as people type it, in seconds.
+
+    Args:
+        text: "90s", "15m", "2h", "3d", or seconds alone ("600").
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    found = _AGO.fullmatch(text.strip()) or _AGO.fullmatch(f"{text.strip()}s")
+    if found is None:
+        raise ConfigError(f"{text!r} is no length of time: write 90s, 15m, 2h, 3d, or seconds")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
 def moment(seconds: float) -> str:
     """A time as `instant` reads it, to the millisecond, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

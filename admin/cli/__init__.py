@@ -10,6 +10,8 @@ from importlib import import_module
 
 import typer
 
+from taskstream.admin.cli.arguments import Commands
+
 FILES = (
     "demo", "servers", "init", "worker", "scheduler", "publish", "result", "cancel", "events", "replay",
     "queues", "dead", "delays", "workers", "schedules", "top", "dashboard", "doctor", "version",
@@ -28,6 +30,7 @@ def command_line(words: Sequence[str] = ()) -> typer.Typer:
     """
     cli = typer.Typer(
         name="taskstream",
+        cls=Commands,
         help="A distributed task queue for Python on the Kafka you already run.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,  # a bug of ours is best told by a plain traceback

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
+from typer.core import TyperGroup
 
 from taskstream.core.errors import ConfigError
 from taskstream.core.states import State
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from taskstream.core.settings import Settings
 
 VARIABLE = "TASKSTREAM_APP"
+
+WHOLE = 36
+"""Characters of a column that no narrow terminal cuts: those of an id."""
+
+SENTENCE = 200
+"""Characters of a command's first sentence that a list of commands has room for."""
 
 AppPath = Annotated[
     str,
@@ -153,12 +160,38 @@ def new_table(left: Sequence[str] = (), right: Sequence[str] = ()) -> "Table":
     return table
 
 
-def print_table(table: "Table", *, piped_width: int = 160) -> None:
-    """A table on standard output. A pipe has no width: what reads it wants each row on one line."""
+def print_table(table: "Table") -> None:
+    """A table on standard output, each row on one line.
+
+    A pipe has no width, so nothing is cut there. On a terminal that is too narrow texts are cut; ids and the like
+    stay whole, and the terminal breaks the lines: half an id is of no use.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else piped_width
-    Console(width=width, markup=False).print(table)
+    for column in table.columns:
+        column.no_wrap = True
+    natural = [
+        max(cell_len(str(text)) for text in (column.header, *column.cells))
+        for column in table.columns
+    ]
+    gaps = 2 * (len(natural) - 1)
+    room = Console().width if sys.stdout.isatty() else sum(natural) + gaps
+    for column, width in zip(table.columns, fitted(natural, room - gaps), strict=True):
+        column.width = width
+    needed = sum(column.width or 0 for column in table.columns) + gaps
+    Console(width=max(room, needed, 1), markup=False, soft_wrap=needed > room).print(table)
+
+
+def fitted(natural: Sequence[int], room: int) -> list[int]:
+    """The widths of columns that are to fit into `room` characters: the widest give way first.
+
+    None gets narrower than `WHOLE`, so that all of them may be wider than the room.
+    """
+    limit = max(natural, default=0)
+    while limit > WHOLE and sum(min(width, limit) for width in natural) > room:
+        limit -= 1
+    return [min(width, limit) for width in natural]
 
 
 def tell_unknown(state: State) -> None:
@@ -208,6 +241,30 @@ def until_interrupted() -> Iterator[Callable[[], bool]]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+class Commands(TyperGroup):
+    """Commands of one kind; the list of them says of each the whole first sentence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads the words. Raises ConfigError where the app stands in the command's place."""
+        if args and ":" in args[0] and args[0] not in self.commands:
+            guess = "list" if "list" in self.commands else "worker"
+            raise ConfigError(
+                f"{args[0]!r} stands where a command belongs, as in `{ctx.command_path} {guess} {args[0]}`; "
+                f"`{ctx.command_path} --help` lists them"
+            )
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
+        """Writes the list of commands."""
+        rows = [
+            (name, command.get_short_help_str(limit=SENTENCE))
+            for name, command in self.commands.items()
+            if not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class ShowProgress(Protocol):

@@ -18,6 +18,7 @@ from taskstream.admin.cli.arguments import (
     VARIABLE,
     AppPath,
     AsJson,
+    Commands,
     FirstWord,
     Reason,
     TaskId,
@@ -81,7 +82,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only look, and say what
 
 def register(cli: typer.Typer) -> None:
     """Adds `dead` to the command line."""
-    dead = typer.Typer(no_args_is_help=True)
+    dead = typer.Typer(cls=Commands, no_args_is_help=True)
     dead.command("list", epilog="Example: taskstream dead list shop.main:app --by task --since 2h")(
         list_letters
     )

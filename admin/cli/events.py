@@ -29,11 +29,13 @@ def events(
         bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
     ] = False,
     last: Annotated[
-        float | None,
+        str,
         typer.Option(
-            help="Begin so many seconds ago; by default at the first event, or now with --follow."
+            help="Begin so long ago: 10m, 2h, 3d, or seconds; by default at the first event, or now with "
+            "--follow.",
+            show_default=False,
         ),
-    ] = None,
+    ] = "",
     task: Annotated[str | None, typer.Option(help="Attempts of this task alone.")] = None,
     task_id: Annotated[
         str | None, typer.Option("--id", help="What is about this task's id.")
@@ -49,11 +51,13 @@ def events(
     """
     from taskstream.admin import events as told
     from taskstream.core.audit import Action
+    from taskstream.core.moments import span
 
     start: Start = "end" if follow else "begin"
-    if last is not None:
-        start = time.time() - last
-    for event in told.events(open_app(app), start=start, follow=follow):
+    if last:
+        start = time.time() - span(last)
+    found = told.events(open_app(app), start=start, follow=follow)
+    for event in found if follow else told.by_time(found):
         is_action = isinstance(event, Action)
         target = event.target if isinstance(event, Action) else event.task_id
         if (
@@ -90,14 +94,15 @@ def rebuild(app: AppPath, *, as_json: AsJson = False) -> None:
 
 
 def _line(event: "Row | Action") -> str:
+    from taskstream.admin import events as told
     from taskstream.core.audit import Action
     from taskstream.core.moments import moment
 
     if isinstance(event, Action):
         words = [f"{event.verb} {event.target}", f"by {event.who}", *_said(event)]
-        return f"{moment(event.at)} {' '.join(words)}"
+        return f"{moment(told.happened(event))} {' '.join(words)}"
     words = [f"{event.task} {event.task_id} {event.state}", *_told(event)]
-    return f"{moment(event.finished or event.written_us / 1e6)} {' '.join(words)}"
+    return f"{moment(told.happened(event))} {' '.join(words)}"
 
 
 def _said(action: "Action") -> Iterator[str]:

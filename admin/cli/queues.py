@@ -10,6 +10,7 @@ import typer
 from taskstream.admin.cli.arguments import (
     AppPath,
     AsJson,
+    Commands,
     FirstWord,
     Reason,
     Yes,
@@ -53,7 +54,7 @@ class _Order(Protocol):
 
 def register(cli: typer.Typer) -> None:
     """Adds `queues` to the command line."""
-    queues = typer.Typer(no_args_is_help=True)
+    queues = typer.Typer(cls=Commands, no_args_is_help=True)
     queues.command("list", epilog="Example: taskstream queues list shop.main:app --json")(
         list_queues
     )

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from taskstream.admin.cli.arguments import (
     AppPath,
     AsJson,
+    Commands,
     Reason,
     ShowProgress,
     Yes,
@@ -35,7 +35,7 @@ DEFAULT = "run"
 Shadow = Annotated[str, typer.Option(metavar="NAME", help="The shadow's name.", show_default=False)]
 
 
-class _Group(TyperGroup):
+class _Group(Commands):
     """`replay APP …` means `replay run APP …`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -358,7 +358,8 @@ def _lines(report: "ReplayReport") -> Iterator[str]:
         for one in report.samples:
             yield f"{one.source}  {one.id}  {one.task}  {one.arguments}"
     done = "would be published" if report.dry else "published"
-    yield f"{report.count:,} tasks {done}, in {report.seconds:.1f} s"
+    tasks = "task" if report.count == 1 else "tasks"
+    yield f"{report.count:,} {tasks} {done}, in {report.seconds:.1f} s"
 
 
 def _planned(plan: "Plan") -> Iterator[tuple[str, str]]:

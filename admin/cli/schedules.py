@@ -10,6 +10,7 @@ import typer
 from taskstream.admin.cli.arguments import (
     AppPath,
     AsJson,
+    Commands,
     FirstWord,
     Reason,
     Yes,
@@ -33,7 +34,7 @@ Second = Annotated[
 
 def register(cli: typer.Typer) -> None:
     """Adds `schedules` to the command line."""
-    schedules = typer.Typer(no_args_is_help=True)
+    schedules = typer.Typer(cls=Commands, no_args_is_help=True)
     for name, function, example in (
         ("list", list_schedules, "shop.main:app --json"),
         ("add", add, "shop.main:app clean '0 3 * * *' --tz Europe/Berlin"),

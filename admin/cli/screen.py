@@ -148,7 +148,7 @@ def _totals(picture: Picture, width: int) -> list[Text]:
         _figure(count(picture.lag), "waiting"),
         _figure(count(workers if known else None), "worker" if workers == 1 else "workers", "red" if known and not workers else ""),
         _figure(count(children if known else None), "child" if children == 1 else "children"),
-        _figure(count(dead if known else None), "dead letters"),
+        _figure(count(dead if known else None), "dead letter" if dead == 1 else "dead letters"),
     ]  # fmt: skip
     lines = _wrapped(figures, width)
     if picture.history and width >= 40:

@@ -220,7 +220,7 @@ def _show(found: Sequence[ServerStatus], *, as_json: bool) -> None:
             Text("healthy", "green") if one.healthy else Text(one.ailment, "red"),
             one.log,
         )
-    print_table(table, piped_width=240)
+    print_table(table)
 
 
 @contextmanager

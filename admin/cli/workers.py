@@ -10,6 +10,7 @@ import typer
 from taskstream.admin.cli.arguments import (
     AppPath,
     AsJson,
+    Commands,
     FirstWord,
     Reason,
     new_table,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def register(cli: typer.Typer) -> None:
     """Adds `workers` to the command line."""
-    workers = typer.Typer(no_args_is_help=True)
+    workers = typer.Typer(cls=Commands, no_args_is_help=True)
     workers.command("list", epilog="Example: taskstream workers list shop.main:app --json")(
         list_workers
     )

@@ -1,10 +1,12 @@
 """Where settings come from, and which source wins."""
 
 from pathlib import Path
+from threading import Barrier, Event, Thread
 from typing import Any
 
 import pytest
 
+from taskstream.app.app import App
 from taskstream.app.configure import SettingArguments, configure
 from taskstream.core.errors import ConfigError
 from taskstream.core.settings import NAMES, Settings
@@ -124,3 +126,34 @@ def test_options_in_the_environment_must_be_a_json_object(sources: Sources, text
     sources.environment = {"TASKSTREAM_KAFKA": text}
     with pytest.raises(ConfigError, match=r"(?i)kafka"):
         sources.settings()
+
+
+def test_threads_that_look_at_the_same_time_are_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The settings are merged once, so the line about running servers comes once."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TASKSTREAM_BOOTSTRAP_SERVERS", raising=False)
+    together = Barrier(4)
+    asked = []
+
+    def running() -> dict[str, Any]:
+        asked.append(1)
+        sleeping.wait(0.2)  # as long as files take that others may read meanwhile
+        return {"bootstrap_servers": "127.0.0.1:9092"}
+
+    sleeping = Event()
+    monkeypatch.setattr("taskstream.app.app._running_servers", running)
+    app = App("shop")
+
+    def look() -> None:
+        together.wait(10)
+        _ = app.settings
+
+    threads = [Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(asked) == 1
+    assert capsys.readouterr().err.count("using the servers") == 1

@@ -70,6 +70,15 @@ def test_a_slip_of_the_pen_is_met_with_all_commands() -> None:
     assert "worker" in slip.output
 
 
+def test_lists_of_commands_cut_no_sentence() -> None:
+    """A newcomer reads the whole first sentence of each command."""
+    for words in (
+        ["--help"],
+        *([group, "--help"] for group in ("dead", "queues", "replay", "schedules")),
+    ):
+        assert "..." not in CliRunner().invoke(command_line(), words).stdout.replace("]...", "")
+
+
 def test_version_as_json_stands_alone() -> None:
     """Standard output holds one JSON document."""
     shown = CliRunner().invoke(command_line(), ["version", "--json"])
@@ -195,6 +204,9 @@ def test_without_an_app_it_says_what_to_type(
         (["dead", "list", "main:app", "--since", "yesterday"], 2, "'yesterday' is no time"),
         (["dead", "list", "main:app", "--where", "cents >"], 2, "where 'cents >'"),
         (["dead", "show", "main:app"], 2, "usage: taskstream dead show APP ID"),
+        (["dead", "main:app"], 2, "as in `taskstream dead list main:app`"),
+        (["main:app"], 2, "as in `taskstream worker main:app`"),
+        (["events", "main:app", "--last", "soon"], 2, "'soon' is no length of time"),
         (["dead", "redrive"], 2, "usage: taskstream dead redrive APP"),
         (["dead", "redrive", "main:app", "--set", "cents"], 2, "write NAME=VALUE"),
         (["dead", "redrive", "main:app", "--edit"], 2, "give its id"),

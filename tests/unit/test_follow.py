@@ -1,4 +1,7 @@
-"""What is said of a topic that can't be followed."""
+"""What is said of a topic that can't be followed.
+
+Broken on purpose once, and seen to fail: with one advice for all troubles.
+"""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -7,6 +10,7 @@ from typing import Self
 import pytest
 
 from taskstream.broker import follow
+from taskstream.broker.failures import UnknownTopic
 from taskstream.broker.follow import Follower
 from taskstream.broker.records import Record
 from taskstream.core.errors import BrokerError
@@ -37,6 +41,24 @@ def test_the_same_trouble_is_told_once(
     assert len(caplog.messages) == 2
     assert "no such topic" in caplog.messages[0]
     assert "no leader" in caplog.messages[1]
+
+
+def test_a_missing_topic_is_for_init(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who starts a worker first is told what to type, and not to look after Kafka."""
+    asked = threading.Event()
+
+    def refuse(*_args: object, **_options: object) -> None:
+        asked.set()
+        raise UnknownTopic("no such topic")
+
+    monkeypatch.setattr(follow, "Tail", refuse)
+    follower = Follower(Settings(), "t", lambda _records, _caught_up: None, client_id="c")
+    follower.start()
+    assert asked.wait(10.0)
+    follower.close(10.0)
+    assert "taskstream init" in caplog.text
 
 
 class Empty:

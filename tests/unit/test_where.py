@@ -48,3 +48,18 @@ def test_what_is_no_expression_is_refused_at_once_and_shown(text: str) -> None:
 def test_what_can_not_be_told_for_some_arguments_says_so_and_does_nothing_else(text: str) -> None:
     with pytest.raises(WhereFailed):
         Where(text).matches({"cents": 3, "city": "Bonn"})
+
+
+def test_a_name_that_is_no_argument_is_met_with_those_that_are() -> None:
+    """A slip of the pen is told by the names that could have been meant."""
+    with pytest.raises(WhereFailed, match="no argument 'cent'; there are: order_id, cents"):
+        Where("cent > 1").matches({"order_id": "o-1", "cents": 3})
+
+
+def test_a_broken_condition_shows_where_and_what_one_looks_like() -> None:
+    """No line numbers of a file that nobody has."""
+    with pytest.raises(
+        ConfigError, match='write a condition over arguments, like "cents > 100"'
+    ) as told:
+        Where("cents >")
+    assert "unknown" not in str(told.value)
