@@ -770,7 +770,10 @@ class Parent:
 
     def _tell(self, event: Told) -> None:
         self._mailbox.append(event)
-        self._wake()
+        # Nothing waits for an event's outcome but its offsets, and the journal says by when to look: a turn
+        # for each of them would cost more than all else that it brings.
+        if not isinstance(event, Written):
+            self._wake()
 
     def _wake(self) -> None:
         if not self._woken:
