@@ -93,7 +93,12 @@ class Dispatch:
         """
         if entry.held is not None and entry.task in self._limited:
             self._limits.occupy(entry, self._clock.monotonic())
-        if due and due > self._clock.now() and not self._ends(entry) and not _is_deferred(entry.record):
+        if (
+            due
+            and due > self._clock.now()
+            and not self._ends(entry)
+            and not _is_deferred(entry.record)
+        ):
             heapq.heappush(self._not_yet_due, (due, entry.number, entry))
             self._park(entry)
         elif partition.within_horizon(entry):
