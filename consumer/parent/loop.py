@@ -792,6 +792,6 @@ def _name_of(child: Child) -> str:
 
 
 def _drain(link: socket.socket) -> None:
+    # Once: more than one byte is rare, and what is left only wakes the loop once more.
     with contextlib.suppress(BlockingIOError):
-        while link.recv(4096):
-            pass
+        link.recv(4096)
