@@ -81,10 +81,11 @@ class Tracker:
 
     def deliver(self, offset: int) -> bool:
         """Notes a record that Kafka delivered; False if it is finished or in hand already."""
-        self._forget_vanished(offset)
-        if self._owed and self._owed[0] == offset:
-            self._owed.popleft()
-            return True
+        if self._owed:
+            self._forget_vanished(offset)
+            if self._owed and self._owed[0] == offset:
+                self._owed.popleft()
+                return True
         if offset < self.position:
             return False
         self.position = offset + 1

@@ -297,6 +297,8 @@ def read_at(headers: Sequence[Header], appended: float) -> Envelope:
 
 def _read_usual(headers: Sequence[Header], appended: float) -> Envelope | None:
     """The envelope of a first attempt at once, as nearly all are; None where it may be something else."""
+    if len(headers) > _KEPT_HEADERS:
+        return None
     common: list[Header] = []
     trace: list[Header] = []
     task_id, published = b"", None
@@ -327,8 +329,11 @@ def _read_usual(headers: Sequence[Header], appended: float) -> Envelope | None:
 _KEPT_BYTES = 512
 """How long a header may be that is kept for later ones: what anybody may write must not fill memory."""
 
+_KEPT_HEADERS = 16
+"""How many headers a record may have of which any are kept, for their names may repeat: likewise."""
 
-@lru_cache(maxsize=256)
+
+@lru_cache(maxsize=1024)  # each publisher has its own reply partition
 def _read_common(headers: tuple[Header, ...]) -> tuple[tuple[Any, ...], ...]:
     """The fields of an envelope with these headers, without those of one task alone, in three parts."""
     fields = tuple(read(headers))

@@ -167,8 +167,9 @@ class AsyncRunner:
         self._running = running
         self._line = line
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        # Those that have not come to their first step; to ask asyncio for the current one takes longer.
-        self._created: dict[int, asyncio.Task[None]] = {}
+        # Those that have not come to their first step; to ask asyncio for the current one takes longer. Not by
+        # number: one that was recalled may still stand here beside the attempt that has its number now.
+        self._created: dict[Attempt, asyncio.Task[None]] = {}
         self._variables = contextvars.copy_context()
         self._loop = asyncio.new_event_loop()
         self._lifespan = AsyncExitStack()
@@ -214,12 +215,12 @@ class AsyncRunner:
         while (following := self._line.pop()) is not None:
             attempt, context = following
             # Not in the variables of whoever makes room here: that is the attempt before.
-            self._created[attempt.given.number] = self._loop.create_task(
+            self._created[attempt] = self._loop.create_task(
                 self._run(attempt, context), context=self._variables.copy()
             )
 
     async def _run(self, attempt: Attempt, context: Context) -> None:
-        task = self._created.pop(attempt.given.number)
+        task = self._created.pop(attempt)
         if not self._running.claim(attempt):
             self._make_room(attempt)
             return

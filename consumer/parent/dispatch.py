@@ -65,6 +65,7 @@ class Dispatch:
         self._ownership = ownership
         self._children = children
         self._limits = TaskLimits(tasks)
+        self._limited = self._limits.tasks
         self._runs_alone = {name for name, facts in tasks.items() if facts.runs == "process"}
         self._breakers = breakers
         self._is_cancelled = is_cancelled
@@ -90,9 +91,14 @@ class Dispatch:
             partition: its partition.
             due: not to be given out before, seconds since 1970.
         """
-        if entry.held is not None and entry.task in self._limits:
+        if entry.held is not None and entry.task in self._limited:
             self._limits.occupy(entry, self._clock.monotonic())
-        if due > self._clock.now() and not self._ends(entry) and not _is_deferred(entry.record):
+        if (
+            due
+            and due > self._clock.now()
+            and not self._ends(entry)
+            and not _is_deferred(entry.record)
+        ):
             heapq.heappush(self._not_yet_due, (due, entry.number, entry))
             self._park(entry)
         elif partition.within_horizon(entry):
@@ -172,9 +178,11 @@ class Dispatch:
         """Whether it has a child to itself when it runs, which can be killed without harm to others."""
         return entry.task in self._runs_alone
 
-    def left(self, entry: Entry) -> None:
-        """Notes that a child is done with a task: its place among its limits is free."""
-        self._limits.end(entry)
+    def left(self, entries: Iterable[Entry]) -> None:
+        """Notes that children are done with tasks: their places among their limits are free."""
+        if self._limited:
+            for entry in entries:
+                self._limits.end(entry)
 
     def retry_here(self, entry: Entry, due: float) -> None:
         """Keeps a task that is to be tried again at `due`, seconds since 1970, and its key with it."""
@@ -323,6 +331,7 @@ class Dispatch:
     def _taken(self, child: Child, limit: int, now: float) -> list[Entry]:
         """Tasks for a shared child; those that wait for more than their turn are put aside."""
         common = child.room - self._short_of_reserve(child)
+        urgent = self._lanes.urgent
         taken: list[Entry] = []
         while entries := self._lanes.take(limit - len(taken), common):
             for entry in entries:
@@ -331,20 +340,20 @@ class Dispatch:
                     self._park(entry)
                 elif self._aside.any and self._holds_back(entry):
                     self._set_aside(entry)
-                elif (entry.alone or self.runs_alone(entry)) and not self._ends(entry):
+                elif (entry.alone or entry.task in self._runs_alone) and not self._ends(entry):
                     entry.alone = True
                     self._queue_alone(entry)
                     self._park(entry)
-                elif not self._admitted(entry, now):
+                elif entry.task in self._limited and not self._admitted(entry, now):
                     self._park(entry)
                 else:
                     taken.append(entry)
-                    common -= not self._lanes.is_urgent(entry)
+                    common -= entry.lane not in urgent
         return taken
 
     def _admitted(self, entry: Entry, now: float) -> bool:
         """Whether its task's limits let it go; one that is only to be recorded needs none."""
-        if entry.task not in self._limits or self._ends(entry):
+        if entry.task not in self._limited or self._ends(entry):
             return True
         return self._limits.admit(entry, now)
 
@@ -476,7 +485,7 @@ class Dispatch:
     def _turn(self, entry: Entry) -> Turn:
         if not self._lanes.urgent or self._lanes.is_urgent(entry):
             return Turn.URGENT
-        return Turn.SOON if entry.task in self._limits else Turn.COMMON
+        return Turn.SOON if entry.task in self._limited else Turn.COMMON
 
     # Room
 

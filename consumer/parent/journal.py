@@ -22,6 +22,9 @@ from taskstream.observability import logs
 WRITE_AGAIN = 1.0
 """Seconds before what Kafka did not take is written again."""
 
+HEARD_WITHIN = 0.02
+"""Seconds within which an outcome is heard: it wakes nobody, for offsets are committed much more rarely."""
+
 _log = logs.logger(__name__)
 
 
@@ -59,7 +62,7 @@ class Journal:
     Args:
         sender: to Kafka.
         topic: the events topic.
-        tell: takes the outcome of each record, from any thread, without blocking.
+        tell: takes the outcome of each record, from any thread, without blocking; it is asked for by `next_at`.
         monotonic: the time.
     """
 
@@ -77,6 +80,7 @@ class Journal:
         self._pages: dict[int, Page] = {}
         self._again: list[tuple[float, int, Page, bytes]] = []
         self._count = itertools.count()
+        self._unheard = 0
 
     @property
     def idle(self) -> bool:
@@ -90,8 +94,10 @@ class Journal:
 
     @property
     def next_at(self) -> float | None:
-        """When something is written again, in monotonic seconds; None if nothing is to be."""
-        return self._again[0][0] if self._again else None
+        """When to look for outcomes, or to write again, in monotonic seconds; None if nothing is under way."""
+        due = [self._again[0][0]] if self._again else []
+        due += [self._monotonic() + HEARD_WITHIN] if self._unheard else []
+        return min(due, default=None)
 
     def write(self, numbers: Sequence[int], events: Iterable[bytes]) -> None:
         """Tells of attempts.
@@ -123,6 +129,7 @@ class Journal:
     def written(self, outcome: Written) -> list[Entry]:
         """Hears the outcome of a record; returns the tasks whose offsets need wait no more."""
         page, error = outcome.page, outcome.error
+        self._unheard -= 1
         if isinstance(error, RecordTooLarge):
             # It will never be taken; the rows stand in the store.
             _log.error(
@@ -161,6 +168,8 @@ class Journal:
             self._send(page, event)
 
     def _send(self, page: Page, event: bytes) -> None:
+        self._unheard += 1
+
         def done(_ack: Ack | None, error: BrokerError | None) -> None:
             self._tell(Written(page, event, error))
 

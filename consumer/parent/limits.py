@@ -231,8 +231,10 @@ class TaskLimits:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def __contains__(self, task: str) -> bool:
-        return task in self._tasks
+    @property
+    def tasks(self) -> frozenset[str]:
+        """The names and aliases of the limited tasks."""
+        return frozenset(self._tasks)
 
     # Partitions
 

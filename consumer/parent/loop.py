@@ -774,7 +774,10 @@ class Parent:
 
     def _tell(self, event: Told) -> None:
         self._mailbox.append(event)
-        self._wake()
+        # Nothing waits for an event's outcome but its offsets, and the journal says by when to look: a turn
+        # for each of them would cost more than all else that it brings.
+        if not isinstance(event, Written):
+            self._wake()
 
     def _wake(self) -> None:
         if not self._woken:
@@ -793,6 +796,6 @@ def _name_of(child: Child) -> str:
 
 
 def _drain(link: socket.socket) -> None:
+    # Once: more than one byte is rare, and what is left only wakes the loop once more.
     with contextlib.suppress(BlockingIOError):
-        while link.recv(4096):
-            pass
+        link.recv(4096)

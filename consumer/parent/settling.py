@@ -114,13 +114,14 @@ class Settling:
             Of how many it was ours to do. The partitions of the others have other owners by now, who
             find the rows in the store.
         """
+        told = list(told)
+        self._dispatch.left(entry for entry, _ in told)
         ours = [one for one in told if self._judged(*one)]
         self._counted.judged(ours)
         return len(ours)
 
     def _judged(self, entry: Entry, judged: Judged) -> bool:
         self._breakers.judged(entry, judged)
-        self._dispatch.left(entry)
         partition = self._ownership.current(entry)
         if partition is None:
             return False

@@ -346,8 +346,9 @@ def test_ctrl_c_leaves_a_good_order_and_the_same_command_does_the_rest(stage: St
     """Interrupted in the middle of a slow redrive, it says how many are left; none runs twice."""
     count = 60
     handles = stage.task("pays").publish_many({"order_id": "o", "cents": -n} for n in range(count))
-    stage.worker("--exit-when-empty").wait()
-    assert stage.states(handles) == {State.DEAD: count}
+    worker = stage.worker()
+    stage.wait_for(handles, {State.DEAD: count})
+    assert worker.stop() == 0
     words = ("dead", "redrive", APP, "--set", "cents=1", "--yes", "--json")
     process = commands.start(stage, *words, "--rate", "10")
 

@@ -1,4 +1,7 @@
-"""`current()`: what a running task can ask about itself."""
+"""`current()`: what a running task can ask about itself.
+
+Broken on purpose once, and seen to fail: a context whose fields could be set.
+"""
 
 import asyncio
 import logging
@@ -42,6 +45,14 @@ def test_a_context_is_current_inside_its_block_only() -> None:
             assert current() is inner
         assert current() is outer
     assert running() is None
+
+
+def test_a_context_stays_as_it_was_given() -> None:
+    """What one part of a task holds, no other part can change, nor add to."""
+    it = context()
+    for name in ("id", "fence", "cancelled", "note"):
+        with pytest.raises(AttributeError):
+            setattr(it, name, "another")
 
 
 def test_each_asyncio_task_has_its_own() -> None:

@@ -1,7 +1,7 @@
-"""Coroutines on the child's event loop: each in context variables of its own.
+"""Coroutines on the child's event loop: each in context variables of its own, and each told of once.
 
 Broken on purpose once, and seen to fail: the next coroutine was created without a context, so in that of the one
-whose end made room for it.
+whose end made room for it; and coroutines that had not come to their first step were known by their number.
 """
 
 from contextvars import ContextVar
@@ -47,28 +47,56 @@ def _attempt(number: int, function: Any) -> Attempt:
     return attempt
 
 
+class World:
+    """A runner with so many slots, and what it told of its attempts.
+
+    Args:
+        slots: how many run at once.
+        expected: after so many outcomes `all_told` is set.
+    """
+
+    def __init__(self, slots: int, expected: int) -> None:
+        self.told: list[tuple[Attempt, Any]] = []
+        self.all_told = Event()
+        self._expected = expected
+        begun = cast("Any", SimpleNamespace(begin=lambda _number: None))
+        self.running = Running(self._ended, lambda _attempt: None, begun, SYSTEM_CLOCK)
+        self.runner = AsyncRunner(
+            cast("Any", SimpleNamespace(lifespans=[], arounds=[])), self.running, Line(slots, 0)
+        )
+        self.runner.open()
+
+    def _ended(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
+        self.told.append((attempt, value if error is None else error))
+        if len(self.told) == self._expected:
+            self.all_told.set()
+
+
 def test_what_one_sets_the_next_one_does_not_see() -> None:
     """A coroutine begins where the one before it ended, and must not find that one's tenant."""
-    seen: list[Any] = []
-    both = Event()
-
-    def ended(_attempt: Attempt, value: Any, error: BaseException | None) -> None:
-        seen.append(value if error is None else error)
-        if len(seen) == 2:
-            both.set()
 
     async def tenant() -> str:
         found = TENANT.get()
         TENANT.set("the last one's")
         return found
 
-    begun = cast("Any", SimpleNamespace(begin=lambda _number: None))
-    running = Running(ended, lambda _attempt: None, begun, SYSTEM_CLOCK)
-    runner = AsyncRunner(
-        cast("Any", SimpleNamespace(lifespans=[], arounds=[])), running, Line(1, 0)
-    )
-    runner.open()
-    runner.submit([(_attempt(number, tenant), _context(number)) for number in (1, 2)])
-    assert both.wait(10.0)
-    runner.close()
-    assert seen == ["nobody's", "nobody's"]
+    world = World(slots=1, expected=2)
+    world.runner.submit([(_attempt(number, tenant), _context(number)) for number in (1, 2)])
+    assert world.all_told.wait(10.0)
+    world.runner.close()
+    assert [value for _, value in world.told] == ["nobody's", "nobody's"]
+
+
+def test_a_recalled_one_takes_nothing_from_the_one_that_has_its_number_now() -> None:
+    """The parent may give a task again to the child that it has recalled it from, while the first copy waits."""
+
+    async def noop() -> str:
+        return "done"
+
+    world = World(slots=2, expected=1)
+    recalled, again = _attempt(1, noop), _attempt(1, noop)
+    assert world.running.recall([recalled]) == [recalled]
+    world.runner.submit([(recalled, _context(1)), (again, _context(1))])
+    assert world.all_told.wait(10.0)
+    world.runner.close()
+    assert world.told == [(again, "done")]

@@ -199,7 +199,7 @@ def test_a_held_back_task_gives_its_place_among_the_limited_ones_back() -> None:
     world.arrive(3, at=5.0)
     world.dispatch.give_out()
     del world.shared.held[1]
-    world.dispatch.left(first)
+    world.dispatch.left([first])
     world.shared.capacity = 0
     world.dispatch.give_out()  # wakes the second one, and there is no room
     world.dispatch.obey(QueueOrders([QueueOrder(DRAIN, of_queue("tasks"), 7.0)]))

@@ -1,7 +1,7 @@
 """Envelopes and headers are exact inverses, and foreign headers pass untouched.
 
 Broken on purpose once, and seen to fail: `read_at` took a header that belongs to one task alone (`ts-due`)
-for one that many have in common.
+for one that many have in common, and kept headers however many there were.
 """
 
 import pytest
@@ -16,6 +16,7 @@ from taskstream.core.envelope import (
     Header,
     Place,
     Stamp,
+    _read_common,
     address_to,
     bury,
     identity_of,
@@ -105,6 +106,15 @@ def test_a_usual_record_that_can_t_be_read_names_its_header(name: str, value: by
     headers = [header for header in write(Envelope("charge", "o-17")) if header[0] != name]
     with pytest.raises(Undecodable, match=f"header {name}"):
         read_at([*headers, (name, value)], 0.0)
+
+
+def test_what_is_kept_of_headers_is_bounded() -> None:
+    """Of a record with very long or very many headers nothing is kept, and it is read as well."""
+    task = ("ts-task", b"charge")
+    for more in ([("ts-priority", b"p" * 100_000)], [("ts-priority", b"high")] * 100_000):
+        _read_common.cache_clear()
+        assert read_at([task, *more], 7.0) == read([task, *more])._replace(since=7.0)
+        assert _read_common.cache_info().currsize == 0
 
 
 @given(envelopes, words, times)

@@ -13,6 +13,7 @@ from taskstream.broker.offsets import Progress
 from taskstream.broker.records import Record
 from taskstream.consumer.parent.children import Death
 from taskstream.consumer.parent.intake import EndsTold
+from taskstream.consumer.parent.journal import Page, Written
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.loop import UNASSIGNED_AFTER, Parent
 from taskstream.consumer.parent.options import ParentOptions
@@ -67,6 +68,17 @@ def test_it_is_not_empty_while_a_task_goes_on_over_a_rebalance(
     assert not over(parent)
     owed.clear()
     assert over(parent)
+
+
+def test_the_outcome_of_an_event_wakes_nobody(parent: Parent) -> None:
+    """It is heard in the next turn, which the journal asks for; all else that happens wakes the loop."""
+    woken = []
+    for event in (Written(Page(1, (1,), 1), b"", None), EndsTold(cast("Any", None), {})):
+        parent._tell(event)
+        woken.append(parent._woken)
+    assert woken == [False, True]
+    assert len(parent._mailbox) == 2
+    parent._mailbox.clear()
 
 
 def test_it_does_not_wait_for_what_counts_for_nothing(parent: Parent, owed: list[Entry]) -> None:

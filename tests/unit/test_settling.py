@@ -1,4 +1,7 @@
-"""From a verdict to a finished offset: what must follow is handed off first, and by its owner only."""
+"""From a verdict to a finished offset: what must follow is handed off first, and by its owner only.
+
+Broken on purpose once, and seen to fail: the journal named no time for an outcome that is still to be heard.
+"""
 
 from typing import Any, cast
 
@@ -8,7 +11,7 @@ from taskstream.broker.offset_codec import encode
 from taskstream.broker.offsets import Progress
 from taskstream.broker.records import Record
 from taskstream.broker.sender import Ack, Report
-from taskstream.consumer.parent.journal import WRITE_AGAIN, Journal, Written
+from taskstream.consumer.parent.journal import HEARD_WITHIN, WRITE_AGAIN, Journal, Written
 from taskstream.consumer.parent.lanes import Entry
 from taskstream.consumer.parent.ownership import Ownership
 from taskstream.consumer.parent.settling import HANDOFF_PAUSE, Settling
@@ -173,6 +176,8 @@ def test_an_offset_is_finished_once_all_events_of_its_attempt_are_acknowledged()
     assert (world.settling.finished, world.watermark) == (1, 100)
     assert not world.settling.idle
     assert world.settling.places == {PLACE}
+    # Nobody is woken by an answer, so the loop looks for it.
+    assert world.settling.next_at == world.clock.monotonic() + HEARD_WITHIN
     _answer(world, 0)
     _answer(world, 1, BrokerError("no"))
     assert world.watermark == 100
