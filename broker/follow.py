@@ -23,7 +23,7 @@ TAKE_TIMEOUT = 0.5
 AGAIN_AFTER = 1.0
 """Seconds before a topic that can't be read is tried again."""
 
-MISSING = "run `taskstream init APP`, which creates the topics that are missing, and then start this again"
+MISSING = "run `taskstream init APP`, which creates the topics that are missing; this goes on by itself then"
 """What to do where a topic is not there."""
 
 _log = logs.logger(__name__)

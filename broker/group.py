@@ -4,6 +4,7 @@ What to take, when to pause and what to commit is decided above; here stand the 
 client that are easy to get wrong:
 
 - Everything the listener hears, it hears from inside `take`, in the thread that called it.
+- A member joins no group that was never initialised; it waits until it is.
 - A partition starts at its committed offset or not at all: without one, or where retention has
   passed it, the listener is told, and nothing is skipped or repeated in silence.
 - After `revoked` or `lost` no record of that partition comes out of `take`.
@@ -60,6 +61,7 @@ Offsets = Mapping[Place, tuple[int, str]]
 _WATERMARKS_HOLD = 1.0  # seconds
 _COUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.2
+_LOOK_FOR_INIT = 1.0  # seconds between two looks at whether the group has starting offsets by now
 
 # The client's poll comes back for a record only: an assignment that it tells of on the way would be
 # acted on when its wait is over, and so would the first commit, which follows from the assignment.
@@ -195,6 +197,7 @@ class GroupConsumer:
                     known.partitions(topic)
         self._joining = Joining(settings, group=group, clock=clock, cluster=cluster)
         self._joined = False
+        self._initialised = self._embedded
         self._hurry_until = 0.0
         self._counts: dict[str, int] = {}
         self._generation = 0
@@ -383,8 +386,12 @@ class GroupConsumer:
             return False
         if self._joining.protocol != before:
             self._connect_again()
+        if self._clock.monotonic() < self._look_up_at:
+            return False
         try:
             self._counts = {topic: self._count(topic) for topic in self.topics}
+            if not self._initialised and not self._has_offsets():
+                return False
         except KafkaException as error:
             failure = broker_error(error, f"counting partitions for group {self.group}")
             self._tell(self._listener.failed, failure, False)
@@ -398,6 +405,25 @@ class GroupConsumer:
         self._joined = True
         self._hurry_until = self._clock.monotonic() + _JOINING
         return True
+
+    def _has_offsets(self) -> bool:
+        """Whether the group has starting offsets; until then nobody joins.
+
+        Kafka takes offsets from outside only for a group without members, so one that came too early
+        would keep `init` from what it waits for. Where some offsets are missing, that is a loss.
+        """
+        places = [
+            TopicPartition(topic, number)
+            for topic, count in self._counts.items()
+            for number in range(count)
+        ]
+        committed = self._consumer.committed(places, timeout=_COUNT_TIMEOUT) if places else ()
+        self._initialised = any(one.offset >= 0 for one in committed)
+        if not self._initialised:
+            if not self._look_up_at:
+                self._tell(self._listener.failed, _uninitialised(self.group), False)
+            self._look_up_at = self._clock.monotonic() + _LOOK_FOR_INIT
+        return self._initialised
 
     def _of_this_client(self, callback: Callable[..., None]) -> Callable[..., None]:
         """The callback, deaf from when this member closes, or has another client."""
@@ -697,9 +723,9 @@ def _start_of(assigned: Assigned, embedded: bool, group: str) -> int | OffsetLos
         if embedded:  # the broker inside the process starts empty: nothing can have been lost
             return assigned.low
         return OffsetLost(
-            f"group {group} has no committed offset for {place}: it was never initialised, or its "
-            "offsets have expired; `taskstream init` commits starting offsets (`--group NAME` for a "
-            "worker's), and what was started before it is to be started again"
+            f"group {group} has no committed offset for {place}, and has some for others: it was lost, or the "
+            "topic has grown; end the group's members, and `taskstream init` commits a starting offset "
+            "(`--group NAME` for a worker's)"
         )
     if committed < assigned.low:
         return OffsetLost(
@@ -712,6 +738,13 @@ def _start_of(assigned: Assigned, embedded: bool, group: str) -> int | OffsetLos
             f"{assigned.high}: the topic was made anew, or acknowledged records were lost"
         )
     return committed
+
+
+def _uninitialised(group: str) -> OffsetLost:
+    return OffsetLost(
+        f"group {group} waits for its starting offsets: it was never initialised, or they have expired; "
+        "`taskstream init` commits them (`--group NAME` for a worker's), and creates topics that are missing"
+    )
 
 
 def _run_with_deadline(call: Callable[[], object], timeout: float) -> bool:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.listening import Heard, Member
 
 from taskstream.broker.failures import NotOwner, OffsetLost
 from taskstream.broker.group import Assigned
+from taskstream.broker.topics import TopicSpec
 from taskstream.core.envelope import Place
 from taskstream.core.settings import Settings
 
@@ -188,6 +190,26 @@ def test_an_offset_beyond_the_end_is_loud(broker: Broker) -> None:
         member.until(lambda: len(member.records) == 2)
 
     assert _offsets(member, 3) == [0]
+
+
+def test_who_comes_before_init_stays_out_until_it_is_done(real_broker: Broker) -> None:
+    """It says once what is missing, and joins when topic and offsets are there: a member would refuse them."""
+    name = f"{real_broker.topic}.early"
+    broker = replace(real_broker, topic=name, group=name)
+    real_broker.made.append(name)
+    with Member(broker) as member:
+        member.until(lambda: bool(member.heard.failures))
+        broker.topics.create([TopicSpec(name, PARTITIONS, 1)])
+        for _ in range(20):  # it sees the topic, and still does not join
+            member.turn()
+        assert set(broker.topics.commit_start(name, name)) == set(broker.places)
+        broker.send([(b"k", b"")])
+        member.until(lambda: len(member.records) == 1)
+        ((error, fatal),) = member.heard.failures
+
+    assert isinstance(error, OffsetLost)
+    assert "taskstream init" in str(error)
+    assert not fatal
 
 
 def test_watermarks_know_the_end(broker: Broker) -> None:
