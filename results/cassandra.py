@@ -433,6 +433,8 @@ def _connect(
         "port": hosts[0][1],
         "protocol_version": 5,
         "execution_profiles": {EXEC_PROFILE_DEFAULT: profile},
+        # The driver's own 2 s are too short for a node that has much to do, and a refusal to start.
+        "control_connection_timeout": timeout,
         "reconnection_policy": ExponentialReconnectionPolicy(0.5, LONGEST_RECONNECT_PAUSE),
         # Unset by default; without it each small batch waits for the acknowledgement of the last.
         "sockopts": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],

@@ -18,6 +18,8 @@ def session(hosts: str) -> Iterator[Any]:
         port=int(addresses[0][2] or 9042),
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         protocol_version=5,
+        control_connection_timeout=15.0,  # a machine that runs all tests at once may be slow
+        connect_timeout=15.0,
     )
     try:
         yield cluster.connect()
