@@ -315,6 +315,11 @@ class GroupConsumer:
         return tuple(self._owned)
 
     @property
+    def owes_commits(self) -> bool:
+        """Whether a commit waits for `take`, to be sent or to hear its answer. From any thread."""
+        return bool(self._to_commit or self._commits_sent)
+
+    @property
     def paused(self) -> frozenset[Place]:
         """The partitions that `pause` holds."""
         return frozenset(self._paused)

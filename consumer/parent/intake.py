@@ -35,6 +35,10 @@ TAKE_RECORDS = 250
 PATIENCE = 1.0
 """Seconds that a full intake waits before it pauses its partitions."""
 
+ANSWER = 0.005
+"""Seconds that a full intake leaves Kafka to answer a commit, for each record that it takes beyond its room:
+the client sends commits and hears answers only while it is asked for records."""
+
 POLL = 0.1
 """Seconds that one poll waits for the first record; it returns at once when one comes."""
 
@@ -158,6 +162,8 @@ class Intake:
         self._records = 0
         self._bytes = 0
         self._full: frozenset[Place] = frozenset()
+        self._pause_at: float | None = None
+        self._clock = clock
         self._stopping = False
         self._ends_wanted = False
         self._closed = threading.Event()
@@ -200,6 +206,8 @@ class Intake:
             BrokerError: it can't be started.
         """
         self._consumer.commit(offsets)
+        with self._condition:
+            self._condition.notify()
 
     def ends(self) -> dict[Place, int]:
         """The end of each partition of ours, as of its last fetch."""
@@ -301,19 +309,31 @@ class Intake:
                 self._tell(EndsTold(self, ends))
 
     def _wait_for_room(self) -> bool:
+        """Whether to go on taking: there is room, or was a moment ago and there is a commit to send.
+
+        What is here may wait for that very commit: nothing is given out beyond what one has reserved.
+        """
         with self._condition:
-            return self._condition.wait_for(
-                lambda: (
-                    self._closed.is_set()
-                    or (
-                        not self._stopping
-                        and self._records < ROOM_RECORDS
-                        and self._bytes < ROOM_BYTES
-                    )
-                ),
-                # Once everything is paused, polling is what is left to do.
-                0 if self._stopping else PATIENCE,
+            if self._goes_on():
+                self._pause_at = None
+                return True
+            if self._stopping:  # everything is paused: polling is what is left to do
+                return False
+            now = self._clock.monotonic()
+            if self._pause_at is None:
+                self._pause_at = now + PATIENCE
+            self._condition.wait_for(
+                lambda: self._goes_on() or self._consumer.owes_commits,
+                self._pause_at - now if now < self._pause_at else PATIENCE,
             )
+            if not self._goes_on() and self._consumer.owes_commits:
+                self._condition.wait(ANSWER)
+            return self._goes_on() or self._clock.monotonic() < self._pause_at
+
+    def _goes_on(self) -> bool:
+        return self._closed.is_set() or (
+            not self._stopping and self._records < ROOM_RECORDS and self._bytes < ROOM_BYTES
+        )
 
     def _apply_pauses(self, *, everything: bool) -> None:
         ours = frozenset(self._consumer.assignment)
