@@ -26,6 +26,9 @@ from taskstream.observability.metrics import Metrics
 ROOM_RECORDS = 500
 """How many records of one priority may wait to be given out."""
 
+SPARE_RECORDS = 50
+"""How many of these places are kept for records that come along while commits are sent."""
+
 ROOM_BYTES = 32 * 1024 * 1024
 """How many bytes they may hold; a single larger record still passes, alone."""
 
@@ -294,8 +297,8 @@ class Intake:
     def _turn(self) -> None:
         self.turns += 1
         self._apply_pauses(everything=not self._wait_for_room())
-        room = ROOM_RECORDS - self._records
-        patience = IDLE_POLL if room == ROOM_RECORDS and not self._full else POLL
+        room = ROOM_RECORDS - SPARE_RECORDS - self._records
+        patience = POLL if self._records or self._full else IDLE_POLL
         records = self._consumer.take(max(1, min(TAKE_RECORDS, room)), patience)
         if records:
             with self._condition:
@@ -328,12 +331,15 @@ class Intake:
             )
             if not self._goes_on() and self._consumer.owes_commits:
                 self._condition.wait(ANSWER)
-            return self._goes_on() or self._clock.monotonic() < self._pause_at
+            return self._goes_on() or (
+                self._has_room(spare=0) and self._clock.monotonic() < self._pause_at
+            )
 
     def _goes_on(self) -> bool:
-        return self._closed.is_set() or (
-            not self._stopping and self._records < ROOM_RECORDS and self._bytes < ROOM_BYTES
-        )
+        return self._closed.is_set() or (not self._stopping and self._has_room(SPARE_RECORDS))
+
+    def _has_room(self, spare: int) -> bool:
+        return self._records < ROOM_RECORDS - spare and self._bytes < ROOM_BYTES
 
     def _apply_pauses(self, *, everything: bool) -> None:
         ours = frozenset(self._consumer.assignment)
