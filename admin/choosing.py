@@ -16,6 +16,7 @@ from taskstream.core.errors import MissingExtra, SchemaError, Undecodable
 from taskstream.core.ids import is_uuid7
 from taskstream.core.replay import Plan, Sample, Skip
 from taskstream.results.row import Row, current
+from taskstream.results.search import Search
 
 SAMPLES = 10
 """How many of the chosen ones are kept to be shown."""
@@ -196,13 +197,8 @@ def _unwanted(plan: Plan, rows: Iterable[Row]) -> Skip | None:
     row = current(row for row in rows if row.finished is not None and row.finished <= plan.settled)
     if row is None:
         return Skip.NO_OUTCOME
-    text = plan.text.casefold()
-    wanted = (
-        (not plan.states or row.state in plan.states)
-        and (not plan.error or fnmatchcase(row.error_type or "", plan.error))
-        and any(text in (told or "").casefold() for told in (row.error_type, row.error))
-    )
-    return None if wanted else Skip.OUTCOME
+    wanted = Search(states=frozenset(plan.states), error=plan.error, text=plan.text)
+    return None if wanted.matches(row) else Skip.OUTCOME
 
 
 def _condition(text: str) -> Callable[[Mapping[str, Any]], bool | Exception] | None:
