@@ -14,11 +14,12 @@ from taskstream.admin import queues, replay, shadow
 from taskstream.admin.dashboard.flaws import Flaws
 from taskstream.admin.dashboard.forms import counted, read_form, reason_of
 from taskstream.admin.dashboard.guard import root_of
+from taskstream.admin.dashboard.reading import read_rate, settled
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.shell import Shell, aside
 from taskstream.admin.where import Where
 from taskstream.core.errors import ConfigError
-from taskstream.core.moments import instant, moment
+from taskstream.core.moments import instant
 from taskstream.core.names import check_part
 from taskstream.core.replay import Plan, ReplayProgress, ReplayReport, ReplayRequest
 from taskstream.core.states import State
@@ -78,11 +79,7 @@ class Wanted:
 
     def settled(self, now: float) -> "Wanted":
         """The same with times as they are meant now: what comes later is not meant. Raises ConfigError."""
-        fields = dict(self.fields)
-        for name in ("since", "until"):
-            if fields[name]:
-                fields[name] = moment(instant(fields[name], now))
-        return Wanted({**fields, "until": fields["until"] or moment(now)})
+        return Wanted(settled(self.fields, now))
 
     def request(self) -> ReplayRequest:
         """The same for `admin.replay`. Raises ConfigError."""
@@ -322,19 +319,6 @@ def read_states(text: str) -> tuple[State, ...]:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 19
-
-
-def read_rate(text: str) -> float | None:
-    """How many tasks a second; None where nobody says. Raises ConfigError."""
-    if not text.strip():
-        return None
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < 1e6:
-        raise ConfigError(f"rate {text!r} is none: write how many tasks a second")
-    return rate
 
 
 def _title(name: str) -> str:

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from taskstream.admin import dead
-from taskstream.admin.dashboard.again import read_rate
 from taskstream.admin.dashboard.flaws import Flaws
 from taskstream.admin.dashboard.forms import counted, number, read_form, reason_of
 from taskstream.admin.dashboard.guard import root_of
+from taskstream.admin.dashboard.reading import read_rate, settled
 from taskstream.admin.dashboard.render import render
 from taskstream.admin.dashboard.shell import Shell
 from taskstream.admin.letters import Found, Letter, letters
@@ -22,7 +22,7 @@ from taskstream.admin.redrive import Redriven, Refusal, redrive
 from taskstream.admin.selection import Selection
 from taskstream.admin.where import Where
 from taskstream.core.errors import ConfigError
-from taskstream.core.moments import instant, moment
+from taskstream.core.moments import instant
 
 LETTERS = 50
 """Rows of a page."""
@@ -62,11 +62,7 @@ class Asked:
 
     def settled(self, now: float) -> "Asked":
         """The same with times as they are meant now: what dies later is not meant. Raises ConfigError."""
-        fields = dict(self.fields)
-        for name in ("since", "until"):
-            if fields[name]:
-                fields[name] = moment(instant(fields[name], now))
-        return Asked({**fields, "until": fields["until"] or moment(now)})
+        return Asked(settled(self.fields, now))
 
     def selection(self, now: float) -> Selection:
         """The letters that are meant. Raises ConfigError."""

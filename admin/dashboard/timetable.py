@@ -13,6 +13,7 @@ from taskstream.admin import schedules
 from taskstream.admin.dashboard.flaws import Flaws
 from taskstream.admin.dashboard.forms import read_form, reason_of
 from taskstream.admin.dashboard.guard import root_of
+from taskstream.admin.dashboard.reading import read_seconds
 from taskstream.admin.dashboard.render import render, segment
 from taskstream.admin.dashboard.shell import Shell, aside
 from taskstream.admin.overview.words import pretty
@@ -106,7 +107,7 @@ class Wanted:
         if "no time zone" in flaws.told.get("when", ""):
             flaws.told["tz"] = flaws.told.pop("when")
         flaws.read("name", asked, _check_name)
-        flaws.read("expires", asked, _positive)
+        flaws.read("expires", asked, read_seconds)
         flaws.read("arguments", asked, lambda text: _check_arguments(app, asked["task"], text))
         for name in ("queue", "priority"):
             place = {"queue": asked["queue"] or None, "priority": asked["priority"] or None}
@@ -124,7 +125,7 @@ class Wanted:
             "queue": asked["queue"] or None,
             "priority": asked["priority"] or None,
             "key": asked["key"] or None,
-            "expires": _positive(asked["expires"]) if asked["expires"] else None,
+            "expires": read_seconds(asked["expires"]) if asked["expires"] else None,
             "catch_up": asked["catch_up"] or "once",
             "overlap": asked["overlap"] or "allow",
         }
@@ -281,13 +282,3 @@ def _check_arguments(app: "App", task: str, text: str) -> None:
     values, known = json_object(task, text), app.find(task)
     if known is not None:
         GenericCodec(known.schema.arguments).encode(values)
-
-
-def _positive(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e9:
-        raise ConfigError(f"{text!r} is no number of seconds above 0")
-    return seconds

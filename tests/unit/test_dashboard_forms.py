@@ -16,6 +16,7 @@ from taskstream import App
 from taskstream.admin.dashboard import again, timetable
 from taskstream.admin.dashboard.dead import Asked
 from taskstream.admin.dashboard.query import Query
+from taskstream.admin.dashboard.reading import read_rate
 from taskstream.admin.dashboard.render import page_of
 from taskstream.core.audit import Action
 from taskstream.core.cron import Cron, Every
@@ -162,8 +163,8 @@ def test_a_list_of_tasks_leads_to_their_letters() -> None:
 def test_a_rate_that_is_none_is_refused(text: str) -> None:
     """And an empty one is none at all."""
     with pytest.raises(ConfigError, match="rate"):
-        again.read_rate(text)
-    assert again.read_rate(" ") is None
+        read_rate(text)
+    assert read_rate(" ") is None
 
 
 @pytest.mark.parametrize(
