@@ -10,7 +10,7 @@ import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from taskstream.admin import audit
 from taskstream.admin.payloads import Payloads
@@ -52,6 +52,28 @@ AGAIN_AFTER = 5.0
 LONGEST_PAUSE = 60.0
 
 _log = logs.logger(__name__)
+
+
+class How(TypedDict, total=False):
+    """What a schedule may be told beside its task, its times and its arguments; `prepare` has the defaults.
+
+    Args:
+        tz: the time zone of the cron line.
+        catch_up: what is made up for after a stop.
+        overlap: what happens where the last firing has not ended.
+        queue: another queue than the task's.
+        priority: another priority.
+        key: the ordering key of its tasks; the task's own unless given.
+        expires: seconds after its instant from which on a task is too old to run.
+    """
+
+    tz: str
+    catch_up: CatchUp
+    overlap: Overlap
+    queue: str | None
+    priority: str | None
+    key: str | None
+    expires: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,16 +232,10 @@ def add(
     arguments: Mapping[str, Any],
     *,
     name: str | None = None,
-    tz: str = "UTC",
-    catch_up: CatchUp = "once",
-    overlap: Overlap = "allow",
-    queue: str | None = None,
-    priority: str | None = None,
-    key: str | None = None,
-    expires: float | None = None,
     reason: str = "",
     who: str = "",
     clock: Clock = SYSTEM_CLOCK,
+    **how: Unpack[How],
 ) -> Schedule:
     """Adds a schedule at run time; back when it is durable, in force within a second.
 
@@ -229,16 +245,10 @@ def add(
         when: a cron line, or `every(seconds)`.
         arguments: the task's, as JSON has them.
         name: its name; the task's unless given.
-        tz: the time zone of the cron line.
-        catch_up: what is made up for after a stop.
-        overlap: what happens where the last firing has not ended.
-        queue: another queue than the task's.
-        priority: another priority.
-        key: the ordering key of its tasks; the task's own unless given.
-        expires: seconds after its instant from which on a task is too old to run.
         reason: why, for the audit log.
         who: who asks, for the same; whoever runs this process, unless given.
         clock: the time.
+        how: what else it is told, see `How`.
 
     Raises:
         ConfigError: the line, the zone, the name or a policy can't be, or there is such a schedule.
@@ -253,10 +263,7 @@ def add(
             f"there is a schedule {named} already, of task {there.task}: remove it first, or give this "
             "one another name"
         )
-    schedule = prepare(
-        app, task, when, arguments, name=named, tz=tz, catch_up=catch_up, overlap=overlap, queue=queue,
-        priority=priority, key=key, expires=expires, who=who, clock=clock,
-    )  # fmt: skip
+    schedule = prepare(app, task, when, arguments, name=named, who=who, clock=clock, **how)
     _write(app, [added(there, schedule)])
     _record(app, "schedule", schedule, reason, who)
     return schedule
@@ -268,16 +275,10 @@ def change(
     when: str | Every,
     arguments: Mapping[str, Any],
     *,
-    tz: str = "UTC",
-    catch_up: CatchUp = "once",
-    overlap: Overlap = "allow",
-    queue: str | None = None,
-    priority: str | None = None,
-    key: str | None = None,
-    expires: float | None = None,
     reason: str = "",
     who: str = "",
     clock: Clock = SYSTEM_CLOCK,
+    **how: Unpack[How],
 ) -> Schedule:
     """Gives a schedule that was added at run time other times, arguments or policies, as `add` takes them.
 
@@ -292,10 +293,7 @@ def change(
     """
     known = _find(app, name)
     _check_ours(known)
-    wanted = prepare(
-        app, known.task, when, arguments, name=name, tz=tz, catch_up=catch_up, overlap=overlap, queue=queue,
-        priority=priority, key=key, expires=expires, who=who, clock=clock,
-    )  # fmt: skip
+    wanted = prepare(app, known.task, when, arguments, name=name, who=who, clock=clock, **how)
     changed = replace(
         wanted,
         paused=known.paused,
