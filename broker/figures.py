@@ -191,6 +191,12 @@ class Statistics:
         for end in self._gauges:
             end()
 
+    def replaced(self) -> None:
+        """The client has lost its brokers, and another one takes its place."""
+        if self._metrics is not None:
+            self._metrics.counter(table.CLIENTS_REPLACED, client=self._client).inc()
+        self.end()
+
     def _keep(self, told: dict[Metric, Series]) -> None:
         assert self._metrics is not None
         before, self._latest = self._latest, told

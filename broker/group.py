@@ -52,7 +52,7 @@ from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Place
 from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
-from taskstream.observability import logs, table
+from taskstream.observability import logs
 from taskstream.observability.metrics import Metrics
 
 Offsets = Mapping[Place, tuple[int, str]]
@@ -465,8 +465,7 @@ class GroupConsumer:
             group=self.group,
             advice="nothing: a new client takes over",
         )
-        if self._metrics is not None:
-            self._metrics.counter(table.CLIENTS_REPLACED, client=self._role).inc()
+        self._statistics.replaced()
         places = list(self._owned)
         self._owned.clear()
         self._started.clear()

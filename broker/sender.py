@@ -32,7 +32,7 @@ from taskstream.core.clock import SYSTEM_CLOCK, Clock
 from taskstream.core.envelope import Header
 from taskstream.core.errors import BrokerError
 from taskstream.core.settings import Settings
-from taskstream.observability import logs, table
+from taskstream.observability import logs
 from taskstream.observability.metrics import Metrics
 
 ANY_PARTITION = -1
@@ -291,12 +291,10 @@ class Sender:
             client=self._client_id,
             advice="nothing: what was not sent is reported as such, and a new client takes over",
         )
-        if self._metrics is not None:
-            self._metrics.counter(table.CLIENTS_REPLACED, client=self._role).inc()
         with self._lock:
             self._client = self._thread = None
             self._doubted = False
-            self._statistics.end()
+            self._statistics.replaced()
         # Whoever took hold of it a moment ago may still give it something; but `close` waits for us.
         until = self._clock.monotonic() + self._settings.publish_timeout
         while len(client) or (not self._closed and self._clock.monotonic() < until):

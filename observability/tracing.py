@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from dataclasses import dataclass
-from functools import lru_cache
 from random import getrandbits
 from traceback import TracebackException
 from types import TracebackType
@@ -794,7 +793,6 @@ _ENTRY_LIMIT_BYTES = 4096
 """How many entries of baggage, and how long each may be: OpenTelemetry's readers take no more."""
 
 
-@lru_cache(maxsize=4)
 def _maker_of(provider: trace.TracerProvider) -> SpanMaker | None:
     """Our maker for a provider; None of the proxy that stands there until an SDK sets a real one."""
     if isinstance(provider, ProxyTracerProvider):

@@ -1,7 +1,7 @@
 """What a look at /metrics asks of the parent, in the thread that serves it: copies first, then counts."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from taskstream._version import __version__
 from taskstream.consumer.parent import alarms
@@ -11,6 +11,7 @@ from taskstream.consumer.parent.dispatch import Dispatch
 from taskstream.consumer.parent.intake import Intake
 from taskstream.consumer.parent.orders import Orders
 from taskstream.consumer.parent.ownership import Ownership
+from taskstream.consumer.pipe import Pulse
 from taskstream.core.clock import Clock
 from taskstream.observability import table
 from taskstream.observability.metrics import Metrics, Reading
@@ -19,27 +20,20 @@ from taskstream.observability.metrics import Metrics, Reading
 def of_children(metrics: Metrics, children: Children, concurrency: int) -> None:
     """What the children do, and how many of them there are."""
 
-    def rows() -> Reading:
-        pulses = [child.pulse for child in children if child.pulse is not None]
-        return {(): sum(pulse.rows_pending for pulse in pulses)}
+    def in_all(of_one: Callable[[Pulse], int]) -> Callable[[], Reading]:
+        return lambda: {
+            (): sum(of_one(child.pulse) for child in children if child.pulse is not None)
+        }
 
     def alive() -> Reading:
         kinds = Counter({"shared": 0, "solo": 0})
         kinds.update("solo" if child.solo else "shared" for child in children if child.ready)
         return {(kind,): number for kind, number in kinds.items()}
 
-    def memory() -> Reading:
-        pulses = [child.pulse for child in children if child.pulse is not None]
-        return {(): sum(pulse.rss_bytes for pulse in pulses)}
-
-    def storeless() -> Reading:
-        pulses = [child.pulse for child in children if child.pulse is not None]
-        return {(): sum(not pulse.store_healthy for pulse in pulses)}
-
     metrics.gauge(table.CHILDREN, alive)
-    metrics.gauge(table.CHILD_MEMORY, memory)
-    metrics.gauge(table.STORELESS, storeless)
-    metrics.gauge(table.ROWS_PENDING, rows)
+    metrics.gauge(table.CHILD_MEMORY, in_all(lambda pulse: pulse.rss_bytes))
+    metrics.gauge(table.STORELESS, in_all(lambda pulse: not pulse.store_healthy))
+    metrics.gauge(table.ROWS_PENDING, in_all(lambda pulse: pulse.rows_pending))
     metrics.gauge(table.SLOTS, lambda: {(): len(children) * concurrency})
 
 
