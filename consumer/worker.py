@@ -196,7 +196,6 @@ def _parent_options(options: WorkerOptions) -> ParentOptions:
         exit_when_empty=options.exit_when_empty,
         child_command=(
             "--worker", name, "--directory", str(directory),
-            *(["--log-level", options.log_level] if options.log_level else []),
-            *(["--log-format", options.log_format] if options.log_format else []), options.app,
+            *logs.flags(options.log_level, options.log_format), options.app,
         ),
     )  # fmt: skip

@@ -192,6 +192,13 @@ def configure_by(settings: Settings, *, level: str | None = None, form: str | No
     configure(level or settings.log_level, form or settings.log_format, secrets=settings.secrets)
 
 
+def flags(level: str | None, form: str | None) -> list[str]:
+    """The words that pass on to another process of ours what was asked for in words, and only that."""
+    return [
+        *(["--log-level", level] if level else []), *(["--log-format", form] if form else []),
+    ]  # fmt: skip
+
+
 def is_configured() -> bool:
     """Whether `configure` was called in this process."""
     return any(isinstance(each, _Handler) for each in logging.getLogger().handlers)

@@ -95,13 +95,6 @@ def begin_logs(level: str | None, form: str | None, settings: "Settings | None" 
     logs.configure_by(known, level=level, form=form)
 
 
-def log_flags(level: str | None, form: str | None) -> list[str]:
-    """What passes these flags on to another process of ours."""
-    return [
-        *(["--log-level", level] if level else []), *(["--log-format", form] if form else []),
-    ]  # fmt: skip
-
-
 def open_app(path: str) -> "App":
     """The App at `module:attribute`. Raises ConfigError."""
     from taskstream.app.loader import load

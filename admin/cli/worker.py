@@ -16,7 +16,6 @@ from taskstream.admin.cli.arguments import (
     LogLevel,
     ShadowOf,
     begin_logs,
-    log_flags,
     shadow_path,
 )
 from taskstream.core.errors import ConfigError
@@ -135,7 +134,7 @@ def worker(
         else:
             metrics.hear("scheduler", told)
 
-    companion = ("scheduler", app, *log_flags(log_level, log_format))
+    companion = ("scheduler", app, *logs.flags(log_level, log_format))
     with Companion(companion, hear) as scheduler:
         # After the first child, which it would slow down: a worker has nothing to delay before.
         on_ready = _do_nothing if no_scheduler else scheduler.start
