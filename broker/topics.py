@@ -206,12 +206,12 @@ class Topics:
                 if not isinstance(failure, UnknownTopic):
                     raise failure from error
 
-    def names(self) -> list[str]:
-        """All topics that this client may see."""
+    def names(self, prefix: str = "") -> list[str]:
+        """The topics that this client may see and whose names begin so, in order of the alphabet."""
         found = self._ask(
             "listing topics", lambda: self._admin.list_topics(timeout=_TIMEOUT).topics
         )
-        return sorted(found)
+        return sorted(name for name in found if name.startswith(prefix))
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has."""

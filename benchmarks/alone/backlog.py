@@ -63,7 +63,7 @@ def main() -> None:
             ),
         }
         print(json.dumps(figures, indent=2))
-        topics.delete([name for name in topics.names() if name.startswith(f"{NAME}.")])
+        topics.delete(topics.names(f"{NAME}."))
     app.close()
 
 

@@ -92,7 +92,7 @@ def main() -> None:
         print(json.dumps(figures, indent=2))
     finally:
         with Topics(app.settings) as topics:
-            topics.delete([topic for topic in topics.names() if topic.startswith(f"{NAME}.")])
+            topics.delete(topics.names(f"{NAME}."))
         app.close()
 
 

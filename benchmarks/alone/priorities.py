@@ -123,7 +123,7 @@ def main() -> None:
             **shares,
         }
         print(json.dumps(figures, indent=2))
-        topics.delete([topic for topic in topics.names() if topic.startswith(f"{NAME}.")])
+        topics.delete(topics.names(f"{NAME}."))
     STARTS.unlink()
     app.close()
 

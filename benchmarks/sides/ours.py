@@ -119,7 +119,7 @@ class Side:
 
     def close(self) -> None:
         """Removes topics and keyspace."""
-        self._topics.delete([name for name in self._topics.names() if name.startswith(f"{NAME}.")])
+        self._topics.delete(self._topics.names(f"{NAME}."))
         self._topics.close()
         app.close()
         drop_keyspace()

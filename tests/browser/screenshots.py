@@ -173,7 +173,7 @@ def _worker(log: Path, environment: dict[str, str]) -> Iterator[None]:
 
 def _delete_topics(app: App) -> None:
     with Topics(app.settings) as topics:
-        topics.delete([topic for topic in topics.names() if topic.startswith(f"{NAME}.")])
+        topics.delete(topics.names(f"{NAME}."))
 
 
 def _pages(shop: Shop) -> dict[str, str]:

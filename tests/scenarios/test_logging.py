@@ -92,7 +92,7 @@ def logged(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Logged(log.read_text().splitlines(), {task: one.id for task, one in handles.items()})
     finally:
         with Topics(app.settings) as topics:
-            topics.delete([topic for topic in topics.names() if topic.startswith(f"{name}.")])
+            topics.delete(topics.names(f"{name}."))
         app.close()
         drop_keyspace(app.settings.cassandra_hosts, name)
 

@@ -45,7 +45,7 @@ def terminal(tmp_path: Path, kafka: str, cassandra: str) -> Iterator[Terminal]:
         },
     )
     with Topics(Settings(bootstrap_servers=kafka)) as topics:
-        topics.delete([topic for topic in topics.names() if topic.startswith(f"{name}.")])
+        topics.delete(topics.names(f"{name}."))
 
 
 def deploy(terminal: Terminal, *schedules: str) -> None:

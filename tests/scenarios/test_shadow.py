@@ -47,7 +47,7 @@ def shadowed(stage: Stage) -> Iterator[str]:
         yield name
     finally:
         with Topics(stage.app.settings) as topics:
-            topics.delete([topic for topic in topics.names() if topic.startswith(f"{name}.")])
+            topics.delete(topics.names(f"{name}."))
         settings = stage.app.settings
         drop_keyspace(settings.cassandra_hosts, f"{settings.keyspace}_shadow_{SHADOW}")
 
@@ -56,7 +56,7 @@ def ends(stage: Stage) -> dict[Place, int]:
     """The ends of all topics of the app itself, but for the audit log."""
     name = f"{stage.app.name}."
     with Topics(stage.app.settings) as topics:
-        ours = [one for one in topics.names() if one.startswith(name)]
+        ours = topics.names(name)
         return {
             place: end
             for topic in ours

@@ -223,6 +223,6 @@ def staged(directory: Path, **settings: Any) -> Iterator[Stage]:
             with suppress(ProcessLookupError):
                 worker.kill()
         with Topics(app.settings) as topics:
-            topics.delete([topic for topic in topics.names() if topic.startswith(f"{name}.")])
+            topics.delete(topics.names(f"{name}."))
         app.close()
         drop_keyspace(app.settings.cassandra_hosts, name)

@@ -120,4 +120,4 @@ def terminal(tmp_path: Path, kafka: str, cassandra: str) -> Iterator[Terminal]:
         TASKSTREAM_CASSANDRA_HOSTS=cassandra,
     )
     with Topics(Settings(bootstrap_servers=kafka)) as topics:
-        topics.delete([topic for topic in topics.names() if topic.startswith(f"{name}.")])
+        topics.delete(topics.names(f"{name}."))

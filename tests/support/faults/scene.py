@@ -391,7 +391,7 @@ def stage(
                 scene.mend()
     finally:
         with Topics(app.settings) as topics:
-            topics.delete([topic for topic in topics.names() if topic.startswith(f"{name}.")])
+            topics.delete(topics.names(f"{name}."))
         app.close()
         drop_keyspace(hosts, name)
 
