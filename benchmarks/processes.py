@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -41,6 +41,24 @@ def started(script: str, command: str, *options: str) -> Iterator[psutil.Process
         finally:
             process.terminate()
             process.wait(60)
+
+
+@contextlib.contextmanager
+def beside(serve: Callable[[socket.socket], None]) -> Iterator[tuple[socket.socket, int]]:
+    """A fork of this process at the other end of a socket, until it ends by itself, and its pid.
+
+    Args:
+        serve: what it does with its end; it must end the process.
+    """
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        ours.close()
+        serve(theirs)
+    theirs.close()
+    with ours:
+        yield ours, pid
+    os.waitpid(pid, 0)
 
 
 class Processes:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+from benchmarks.processes import beside
+
 from taskstream import App
 from taskstream.broker.records import Record
 from taskstream.consumer import begun
@@ -137,15 +139,8 @@ def feed(ours: socket.socket, waiting: list[bytes]) -> None:
 def main() -> None:
     """Runs it some times."""
     for _ in range(TIMES):
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if not pid:
-            ours.close()
-            serve(theirs)
-        theirs.close()
-        feed(ours, frames())
-        os.waitpid(pid, 0)
-        ours.close()
+        with beside(serve) as (ours, _):
+            feed(ours, frames())
 
 
 if __name__ == "__main__":

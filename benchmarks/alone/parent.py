@@ -16,6 +16,8 @@ from itertools import islice
 from types import SimpleNamespace
 from typing import Any, cast
 
+from benchmarks.processes import beside
+
 from taskstream.broker.group import Assigned
 from taskstream.broker.offset_codec import encode
 from taskstream.broker.offsets import Progress
@@ -206,15 +208,8 @@ def drain(parent: Parent, intake: Intake) -> None:
 def main() -> None:
     """Runs it some times."""
     for _ in range(TIMES):
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if not pid:
-            ours.close()
-            answer(theirs)
-        theirs.close()
-        drain(*parent_of(ours, pid, iter(records())))
-        ours.close()
-        os.waitpid(pid, 0)
+        with beside(answer) as (ours, pid):
+            drain(*parent_of(ours, pid, iter(records())))
 
 
 if __name__ == "__main__":
